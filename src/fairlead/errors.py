@@ -1,0 +1,130 @@
+"""Every error that fairlead raises on purpose.
+
+    FairleadError
+    ├── SourceError            source           the model to build from is missing, unknown or broken
+    │   ├── UnsafePickle       unsafe_pickle    a pickle wants something outside the allow-list
+    │   ├── VersionSkew        version_skew     made by a library that this one cannot stand in for
+    │   └── NotFitted          not_fitted       the estimator was never trained
+    ├── SchemaError            schema           a schema or an output is wrong, or cannot be derived
+    ├── NotCompilable          not_compilable   a step has no compiled form; carries the step's name
+    ├── BundleError            bundle           not a bundle, or one changed since it was built
+    ├── InvalidRecords         invalid_records  input that the schema refuses; carries every problem
+    ├── ModelFailed            model_failed     the user's own model raised while predicting
+    ├── MissingExtra           missing_extra    an optional dependency is not installed
+    └── ServeError             serve            a server cannot start: port taken, two models of one name
+
+All of them are the user's to mend, and their message says how. What is not a `FairleadError` is a
+fault of ours. Nothing here knows HTTP or exit codes: each mode owns its table from `code` to answer.
+
+Layer L0; imports nothing of fairlead but the types of `schema`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fairlead.schema import Problem
+
+
+class FairleadError(Exception):
+    """Base of every error raised on purpose.
+
+    Attributes
+    ----------
+    code : stable, machine-readable name of the kind of error.
+    retryable : whether the same call may succeed later without a change by the caller.
+    """
+
+    code: ClassVar[str] = "error"
+    retryable: ClassVar[bool] = False
+
+
+class SourceError(FairleadError):
+    """The model to build from is missing, of an unknown format, or broken."""
+
+    code = "source"
+
+
+class UnsafePickle(SourceError):
+    """A pickle asks for code outside the allow-list; none of it has run."""
+
+    code = "unsafe_pickle"
+
+
+class VersionSkew(SourceError):
+    """The model was made by a library version that the installed one cannot stand in for."""
+
+    code = "version_skew"
+
+
+class NotFitted(SourceError):
+    """The estimator was never trained."""
+
+    code = "not_fitted"
+
+
+class SchemaError(FairleadError):
+    """A schema or a declared output is wrong, or cannot be derived from what was given."""
+
+    code = "schema"
+
+
+class NotCompilable(FairleadError):
+    """A step of the model has no compiled form that is known to agree with the original.
+
+    Parameters
+    ----------
+    step : the name of the step, as in ``scale: RobustScaler``.
+    reason : why it cannot be compiled.
+    """
+
+    code = "not_compilable"
+
+    def __init__(self, step: str, reason: str) -> None:
+        super().__init__(f"{step}: {reason}")
+        self.step = step
+        self.reason = reason
+
+
+class BundleError(FairleadError):
+    """A directory is no bundle, or is not the bundle that was built."""
+
+    code = "bundle"
+
+
+class InvalidRecords(FairleadError):
+    """Input that the schema refuses.
+
+    Parameters
+    ----------
+    problems : every problem of every record, in input order.
+    """
+
+    code = "invalid_records"
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        shown = "\n".join(str(problem) for problem in problems[:20])
+        more = f"\n… and {len(problems) - 20} more" if len(problems) > 20 else ""
+        super().__init__(shown + more)
+        self.problems = tuple(problems)
+
+
+class ModelFailed(FairleadError):
+    """The user's own model or code raised while predicting."""
+
+    code = "model_failed"
+
+
+class MissingExtra(FairleadError):
+    """An optional dependency is not installed; the message names the extra that brings it."""
+
+    code = "missing_extra"
+
+
+class ServeError(FairleadError):
+    """A server cannot start with what it was given."""
+
+    code = "serve"
