@@ -63,7 +63,7 @@ class Origin(Struct, frozen=True, kw_only=True):
     versions: dict[str, str] = field(default_factory=dict)
 
 
-class Manifest(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Manifest(Struct, frozen=True, kw_only=True):
     """Everything a bundle says about itself.
 
     Parameters
@@ -79,6 +79,7 @@ class Manifest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     code : the user's module in ``code/`` that defines `prepare` or `prepare_frame`.
     prepared : the features after `code` has run; None when it does not change them.
     model_class : ``module:Class`` in ``code/`` for a bundle of the user's own class.
+    trust : globals beyond the allow-list that the user accepted when the bundle was built.
     fairlead_version : what built it.
     """
 
@@ -100,6 +101,7 @@ class Manifest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     code: str | None = None
     prepared: Schema | None = None
     model_class: str | None = None
+    trust: tuple[str, ...] = ()
 
     @property
     def model_schema(self) -> Schema:

@@ -1,0 +1,66 @@
+# Everything a contributor does more than once. `make` alone lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+PORT ?= 9696
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
+UV := uv==0.13.8
+
+# A stamp says which lock the environment was filled from. One that is older than its lock makes the
+# environment anew; an environment without a stamp (a broken download, one made by hand) is filled.
+RUN := $(VENV)/.filled-run
+PACKAGE := $(VENV)/.filled-package
+TEST := $(VENV)/.filled-test
+
+.PHONY: help demo serve install test format lock clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(PACKAGE) ## train, build, serve and ask the iris model of examples/iris
+	@$(BIN)/python examples/iris/demo.py --port $(PORT)
+
+serve: $(PACKAGE) ## the same, and keep the service running until Ctrl-C
+	@$(BIN)/python examples/iris/demo.py --port $(PORT) --stay
+
+install: $(TEST) $(PACKAGE) ## make .venv with the locked versions, fairlead itself, and the tools of `make test`
+
+test: $(TEST) $(PACKAGE) ## everything that has to pass: style, types, layers, tests, coverage
+	@scripts/system-packages
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -n 2 --cov --cov-report=term
+
+format: $(TEST) ## let ruff write the code its way
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: ## choose versions again after pyproject.toml changed (UPGRADE=1: the newest of everything)
+	@scripts/lock $(PYTHON) $(UV) $(if $(UPGRADE),--upgrade)
+
+clean: ## remove the environment and everything that was made
+	rm -rf $(VENV) demo build dist examples/*/build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -f .coverage .coverage.*
+	find src tests examples scripts -name __pycache__ -prune -exec rm -rf {} +
+
+$(RUN): requirements/run.txt
+	@scripts/environment $(PYTHON) $(VENV) $@
+	@echo "installing $$(grep -c '==' $<) locked packages into $(VENV), once …"
+	@$(PIP) install --require-hashes --only-binary :all: -r $<
+	@touch $@
+
+$(PACKAGE): pyproject.toml $(RUN)
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(TEST): requirements/test.txt $(RUN) | $(PACKAGE)
+	@echo "installing the tools that tests need into $(VENV), once …"
+	@$(PIP) install --require-hashes --only-binary :all: -r $<
+	@touch $@

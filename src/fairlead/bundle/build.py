@@ -1,0 +1,320 @@
+"""`fairlead build`: from a trained model to a bundle that is proved, written and tried.
+
+    load (looked at before it runs) → fitted? → schema → compile → parity → write → read back
+
+Layer L1, build time only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import fairlead
+from fairlead.bundle import descriptor, formats, samples, signature
+from fairlead.bundle.compile.model import CompiledModel, compile_model
+from fairlead.bundle.fitted import check_fitted
+from fairlead.bundle.manifest import Manifest, Origin, Parity
+from fairlead.bundle.originals import Original, original_of
+from fairlead.bundle.parity import Disagreement, compare
+from fairlead.bundle.probes import probes, synthetic_rows
+from fairlead.bundle.read import MODEL, open_bundle
+from fairlead.bundle.user_code import load_module
+from fairlead.bundle.write import check_target, staged
+from fairlead.errors import BundleError, FairleadError, ModelFailed, NotCompilable, SchemaError, SourceError
+from fairlead.extras import require
+from fairlead.predict.engines import NativeEngine, OnnxEngine
+from fairlead.predict.outputs import OutputFormatter, default_outputs
+from fairlead.predict.predictor import predictor_of
+from fairlead.predict.prepare import Preparation
+from fairlead.predict.validate import Row, Validator
+from fairlead.schema import Output, Schema, parse_output
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+EngineChoice = Literal["auto", "onnx", "native"]
+_REFERENCE_ROWS = 10_000
+_SEED = 20
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What a build may be told beyond its source.
+
+    Parameters
+    ----------
+    data : a sample of the training data, a file or a frame.
+    target : the column of `data` that the model predicts.
+    schema : the features, a YAML file or a `Schema`.
+    outputs : what to answer, as ``name=probability:1`` or ``name=probability:1 >= 0.5``.
+    code : the user's module with `prepare` or `prepare_frame`, or with the classes that a pickle needs.
+    name : of the model; the target directory's by default.
+    version : of the model; the beginning of the source's digest by default.
+    trust : globals beyond the allow-list that a pickle may use, as ``module.name``.
+    engine : ``auto`` compiles where it can, ``onnx`` insists, ``native`` does not try.
+    vectorizer : a file that holds the DictVectorizer, when the source holds only the estimator.
+    """
+
+    data: Path | pd.DataFrame | None = None
+    target: str | None = None
+    schema: Path | Schema | None = None
+    outputs: Sequence[str | Output] = ()
+    code: Path | None = None
+    name: str | None = None
+    version: str | None = None
+    trust: Iterable[str] = ()
+    engine: EngineChoice = "auto"
+    vectorizer: Path | None = None
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What came of a build.
+
+    Parameters
+    ----------
+    path : the bundle.
+    manifest : what it says about itself.
+    warnings : what the user should know.
+    """
+
+    path: Path
+    manifest: Manifest
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Reference rows: as requests hold them, and as they reach the model."""
+
+    records: list[dict[str, Any]]
+    rows: list[Row]
+
+
+def build(
+    source: str | Path,
+    target: str | Path,
+    options: BuildOptions | None = None,
+    progress: Callable[[str], None] = lambda step: None,
+) -> BuildReport:
+    """Build a bundle of a trained model.
+
+    Parameters
+    ----------
+    source : a model file, a directory in MLflow's format, or ``module:Class``.
+    target : the directory to make; a bundle that is there is replaced in one step.
+    options : see `BuildOptions`.
+    progress : is told each step as it begins.
+
+    Raises
+    ------
+    SourceError
+        And its kinds, when the model cannot or must not be loaded.
+    SchemaError
+        When schema or outputs are wrong or cannot be derived.
+    NotCompilable
+        With ``engine="onnx"``, when a step has no compiled form or the proof of parity failed.
+    """
+    options = options or BuildOptions()
+    directory = Path(target)
+    check_target(directory)
+    progress("load")
+    request = formats.LoadRequest(str(source), options.vectorizer, frozenset(options.trust), options.code)
+    loaded = formats.load(request)
+    check_fitted(loaded.model)
+    check_fitted(loaded.vectorizer)
+    original = original_of(loaded)
+    progress("schema")
+    module = _user_module(options.code)
+    schema, prepared, frame = _schemas(loaded, original, options, module)
+    outputs = _outputs(options.outputs, original)
+    preparation = Preparation(module, schema, prepared or schema) if module is not None and prepared else None
+    sample = _sample(schema, prepared or schema, frame, preparation)
+    progress("compile")
+    compiled, parity, reason = _compiled(original, prepared or schema, sample, options.engine, progress)
+    manifest = Manifest(
+        name=_checked_name(options.name or directory.absolute().name),
+        version=options.version or _digest(loaded.files)[:12],
+        kind=original.kind,
+        schema=schema,
+        outputs=outputs,
+        engine="native" if compiled is None else "onnx",
+        engine_reason=reason,
+        input_form=original.form,
+        origin=Origin(
+            source=Path(str(source)).name,
+            format=loaded.format,
+            model=original.class_name,
+            sha256=_digest(loaded.files),
+            versions=loaded.versions,
+        ),
+        files={},
+        fairlead_version=fairlead.__version__,
+        classes=original.classes,
+        has_probabilities=original.has_probabilities,
+        parity=parity,
+        code=None if options.code is None or module is None else options.code.name,
+        prepared=prepared,
+        model_class=str(source) if original.kind == "function" else None,
+        trust=tuple(sorted(options.trust)),
+    )
+    progress("write")
+    manifest = _write(directory, manifest, loaded, compiled, sample, options.code)
+    return BuildReport(directory, manifest, loaded.warnings)
+
+
+def _user_module(code: Path | None) -> Any:
+    """Load the module of `--code` when it has a step of its own; a module of classes alone is none."""
+    if code is None:
+        return None
+    module = load_module(code, code.stem)
+    return module if hasattr(module, "prepare") or hasattr(module, "prepare_frame") else None
+
+
+def _schemas(
+    loaded: formats.LoadedModel, original: Original, options: BuildOptions, module: Any
+) -> tuple[Schema, Schema | None, pd.DataFrame | None]:
+    """Derive the schema of a request, that of the model where `--code` makes another, and read the sample."""
+    declared = signature.read_schema(options.schema) if isinstance(options.schema, Path) else options.schema
+    frame = None
+    if isinstance(options.data, Path):
+        frame = samples.read_sample(options.data, options.target)
+    elif options.data is not None:
+        frame = samples.without_target(options.data, options.target, "data")
+    if module is None:
+        return signature.schema_of(loaded, original, frame, declared), None, frame
+    if declared is None and frame is None:
+        raise SchemaError(
+            f"{options.code}: it prepares the features, so the model cannot tell what comes in: "
+            "give a sample with --data or a schema with --schema"
+        )
+    incoming = declared or signature.sample_schema(frame)
+    return incoming, signature.schema_of(loaded, original, None, None), frame
+
+
+def _outputs(declared: Sequence[str | Output], original: Original) -> tuple[Output, ...]:
+    outputs = tuple(parse_output(one) if isinstance(one, str) else one for one in declared)
+    outputs = outputs or default_outputs(original.kind, original.has_probabilities)
+    OutputFormatter(outputs, original.classes, original.has_probabilities)  # raises for what the model cannot give
+    return outputs
+
+
+def _sample(schema: Schema, prepared: Schema, frame: pd.DataFrame | None, preparation: Preparation | None) -> _Sample:
+    if frame is None:
+        rows = synthetic_rows(schema)
+        records = [dict(zip(schema.names, row, strict=True)) for row in rows]
+    else:
+        renamed = frame.rename(columns={feature.source: feature.name for feature in schema.features})
+        records = samples.records_of(renamed[[name for name in schema.names if name in renamed.columns]])
+    checked = Validator(schema).check(records)
+    if checked.rejections:
+        place, problems = next(iter(checked.rejections.items()))
+        raise SchemaError(f"the sample's row {place + 1} does not fit the schema: {problems[0]}")
+    if preparation is None:
+        return _Sample(records, checked.rows)
+    after = preparation.run(checked.rows)
+    if after.rejections and frame is not None:
+        place, problems = next(iter(after.rejections.items()))
+        raise SchemaError(f"the sample's row {place + 1} cannot be prepared: {problems[0]}")
+    if not after.rows:
+        problem = next(iter(after.rejections.values()))[0]
+        raise SchemaError(f"no made-up row can be prepared, give real ones with --data: {problem}")
+    return _Sample([records[place] for place in after.places], after.rows)
+
+
+def _compiled(
+    original: Original, schema: Schema, sample: _Sample, engine: EngineChoice, progress: Callable[[str], None]
+) -> tuple[CompiledModel | None, Parity | None, str | None]:
+    native = NativeEngine(original.model, original.kind, schema, original.form, original.has_probabilities)
+    try:
+        native.predict(sample.rows[:100])
+    except ModelFailed as error:
+        raise SourceError(f"the model cannot predict its own features: {error}") from error
+    if engine == "native":
+        return None, None, "asked for with --engine native"
+    try:
+        compiled = _compile(original, schema)
+        progress("parity")
+        engine_made = OnnxEngine(compiled.graph, schema, compiled.classes)
+        found = probes(schema, sample.rows, compiled.thresholds)
+        proof = compare(native, engine_made, sample.rows, found)
+        if isinstance(proof, Disagreement):
+            raise NotCompilable("parity", str(proof))
+    except NotCompilable as error:
+        if engine == "onnx":
+            raise
+        return None, None, str(error)
+    return compiled, proof, None
+
+
+def _compile(original: Original, schema: Schema) -> CompiledModel:
+    inner = original.model if type(original.model).__name__ == "OnnxModel" else getattr(original.model, "inner", None)
+    try:
+        return compile_model(original.model if inner is None else inner, schema)
+    except FairleadError:
+        raise
+    except Exception as error:  # a bug here must not stop a model that can be served as it is
+        raise NotCompilable(original.class_name, f"the compiler failed: {type(error).__name__}: {error}") from error
+
+
+def _write(
+    directory: Path,
+    manifest: Manifest,
+    loaded: formats.LoadedModel,
+    compiled: CompiledModel | None,
+    sample: _Sample,
+    code: Path | None,
+) -> Manifest:
+    example = samples.example_of(loaded.input_example[0] if _fits(loaded, manifest.schema) else sample.records[0])
+    files = {f"original/{name}": data for name, data in loaded.files.items()}
+    if compiled is not None:
+        files[MODEL] = compiled.graph
+    if code is not None:
+        files[f"code/{code.name}"] = code.read_bytes()
+    files["reference.parquet"] = _parquet(sample.records)
+    files |= descriptor.companions(manifest, example)
+    manifest, files["MLmodel"] = descriptor.finish(manifest, files)
+    with staged(directory, files) as partial:
+        _try(partial, example)
+    return manifest
+
+
+def _fits(loaded: formats.LoadedModel, schema: Schema) -> bool:
+    return bool(loaded.input_example) and not Validator(schema).check(loaded.input_example or []).rejections
+
+
+def _try(partial: Path, example: dict[str, Any]) -> None:
+    """Open what was written as a server would, and predict its own example."""
+    outcome = predictor_of(open_bundle(partial)).run([example])
+    if outcome.rejections:
+        raise BundleError(f"the bundle refuses its own example: {outcome.rejections[0][0]}")
+
+
+def _parquet(records: list[dict[str, Any]]) -> bytes:
+    pyarrow, parquet = require("pyarrow", "build"), require("pyarrow.parquet", "build")
+    numpy = require("numpy", "build")
+    if len(records) > _REFERENCE_ROWS:
+        chosen = numpy.random.default_rng(_SEED).choice(len(records), _REFERENCE_ROWS, replace=False)
+        records = [records[place] for place in sorted(chosen)]
+    sink = io.BytesIO()
+    parquet.write_table(pyarrow.Table.from_pylist(records), sink)
+    return sink.getvalue()
+
+
+def _digest(files: dict[str, bytes]) -> str:
+    whole = hashlib.sha256()
+    for _, data in sorted(files.items()):
+        whole.update(data)
+    return whole.hexdigest()
+
+
+def _checked_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise SchemaError(f"{name!r}: expected a model name of letters, digits, '.', '_', '-': give one with --name")
+    return name

@@ -1,0 +1,112 @@
+"""LightGBM: boosters and its scikit-learn estimators, read from the model's own text.
+
+Source: the text format is that of LightGBM's ``src/io/tree.cpp`` (`Tree::ToString`); the decision type's
+bits are those of ``include/LightGBM/tree.h``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import spox.opset.ai.onnx.v21 as op
+from spox import Var
+
+from fairlead.bundle.compile.answers import binary, multiclass, regression
+from fairlead.bundle.compile.columns import Columns, Compilation, Prediction, constant
+from fairlead.bundle.compile.ensembles import Ensemble, Tree, add_up
+from fairlead.bundle.compile.steps import label_of
+from fairlead.errors import NotCompilable
+
+_CATEGORICAL, _DEFAULT_LEFT = 1, 2
+_MISSING_ZERO, _MISSING_NAN = 1, 2
+_IDENTITY = ("regression", "regression_l1", "huber", "fair", "quantile", "mape", "lambdarank", "rank_xendcg")
+
+
+def _estimator(model: Any, columns: Columns, compilation: Compilation) -> Prediction:
+    return _model(model, model.booster_, getattr(model, "classes_", None), columns, compilation)
+
+
+def _booster(booster: Any, columns: Columns, compilation: Compilation) -> Prediction:
+    return _model(booster, booster, None, columns, compilation)
+
+
+def _model(step: Any, booster: Any, classes: Any, columns: Columns, compilation: Compilation) -> Prediction:
+    header, *blocks = booster.model_to_string().split("\nTree=")
+    settings = dict(line.partition("=")[::2] for line in header.splitlines())
+    n_targets = int(settings["num_tree_per_iteration"])
+    trees = [
+        _tree(step, dict(line.partition("=")[::2] for line in block.splitlines()), number % n_targets)
+        for number, block in enumerate(blocks)
+    ]
+    raw = add_up(Ensemble(trees, n_targets=n_targets, round_input=False), columns, compilation)
+    if "average_output" in settings:
+        raw = op.div(raw, constant(float(len(trees) // n_targets)))
+    return _answer(step, settings.get("objective", "regression"), raw, classes, n_targets)
+
+
+def _answer(step: Any, objective: str, raw: Var, classes: Any, n_targets: int) -> Prediction:
+    name, *rest = objective.split()
+    options = dict(option.partition(":")[::2] for option in rest)
+    if name in ("binary", "cross_entropy"):
+        positive = op.sigmoid(op.mul(raw, constant(float(options.get("sigmoid", 1)))))
+        if name == "cross_entropy":
+            return regression(positive)
+        is_positive = op.greater(positive, op.sub(constant(1.0), positive))
+        return binary(positive, is_positive, (0, 1) if classes is None else classes)
+    if name == "multiclass":
+        return multiclass(op.softmax(raw, axis=1), range(n_targets) if classes is None else classes)
+    if name == "multiclassova":
+        each = op.sigmoid(op.mul(raw, constant(float(options.get("sigmoid", 1)))))
+        return multiclass(each, range(n_targets) if classes is None else classes)
+    if name in ("poisson", "gamma", "tweedie"):
+        return regression(op.exp(raw))
+    if name in _IDENTITY:
+        return regression(op.mul(op.sign(raw), op.mul(raw, raw)) if "sqrt" in rest else raw)
+    raise NotCompilable(label_of(step), f"has the objective {name}")
+
+
+def _numbers(text: str, dtype: type) -> Any:
+    return np.array(text.split(), dtype=np.float64).astype(dtype)
+
+
+def _tree(step: Any, block: dict[str, str], target: int) -> Tree:
+    leaves = _numbers(block["leaf_value"], float)
+    if int(block["num_cat"]):
+        raise NotCompilable(label_of(step), "splits on categorical features")
+    if int(block.get("is_linear", "0")):
+        raise NotCompilable(label_of(step), "has linear models in its leaves")
+    threshold = _numbers(block.get("threshold", ""), float)
+    decision = _numbers(block.get("decision_type", ""), int)
+    n_inner, n_leaves = len(threshold), len(leaves)
+    # A child below zero is a leaf, the bitwise not of its number; leaves follow the inner nodes here.
+    left, right = (
+        np.concatenate([np.where(child < 0, n_inner + ~child, child), np.full(n_leaves, -1)])
+        for child in (_numbers(block.get(f"{side}_child", ""), int) for side in ("left", "right"))
+    )
+    pad = np.zeros(n_leaves)
+    return Tree(
+        feature=np.concatenate([_numbers(block.get("split_feature", ""), int), pad.astype(int)]),
+        threshold=np.concatenate([threshold, pad]),
+        left=left,
+        right=right,
+        missing_left=np.concatenate([_missing_left(step, decision, threshold), pad.astype(bool)]),
+        value=np.concatenate([np.zeros(n_inner), leaves])[:, np.newaxis],
+        target=target,
+    )
+
+
+def _missing_left(step: Any, decision: Any, threshold: Any) -> Any:
+    default_left = (decision & _DEFAULT_LEFT) > 0
+    missing = (decision >> 2) & 3
+    zero_left = threshold >= 0
+    if np.any((missing == _MISSING_ZERO) & (default_left != zero_left)):
+        raise NotCompilable(label_of(step), "takes zero for missing")
+    # Where it learned of no missing values, LightGBM reads NaN as zero.
+    return np.where(missing == _MISSING_NAN, default_left, zero_left)
+
+
+PREDICTORS = {
+    "lightgbm.Booster": _booster,
+    **{f"lightgbm.LGBM{kind}": _estimator for kind in ("Classifier", "Regressor", "Ranker")},
+}

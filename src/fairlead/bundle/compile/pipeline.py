@@ -1,0 +1,96 @@
+"""Steps made of steps: Pipeline, ColumnTransformer, FeatureUnion, and a search's best estimator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fairlead.bundle.compile import steps
+from fairlead.bundle.compile.columns import Columns, Compilation, Prediction
+from fairlead.errors import NotCompilable
+
+
+def _pipeline_transform(pipeline: Any, columns: Columns, compilation: Compilation) -> Columns:
+    for name, step in pipeline.steps:
+        columns = _member(step, columns, compilation, name)
+    return columns
+
+
+def _pipeline_predict(pipeline: Any, columns: Columns, compilation: Compilation) -> Prediction:
+    for name, step in pipeline.steps[:-1]:
+        columns = _member(step, columns, compilation, name)
+    name, last = pipeline.steps[-1]
+    return steps.predict(last, columns, compilation, name)
+
+
+def _column_transformer(transformer: Any, columns: Columns, compilation: Compilation) -> Columns:
+    made: list[Any] = []
+    for name, step, wanted in transformer.transformers_:
+        # A set `remainder` comes last in `transformers_`, its columns by name or place like the others'.
+        chosen = tuple(columns[place] for place in _places(wanted, columns, compilation, name))
+        if chosen:
+            made += _member(step, chosen, compilation, name)
+    compilation.sparse = bool(transformer.sparse_output_)
+    compilation.explicit_zeros = False
+    return tuple(made)
+
+
+def _feature_union(union: Any, columns: Columns, compilation: Compilation) -> Columns:
+    made: list[Any] = []
+    sparse = False
+    for name, step in union.transformer_list:
+        compilation.sparse = False
+        made += _member(step, columns, compilation, name)
+        sparse |= compilation.sparse
+    compilation.sparse, compilation.explicit_zeros = sparse, False
+    if union.transformer_weights:
+        raise NotCompilable(steps.label_of(union), "weighs its transformers")
+    return tuple(made)
+
+
+def _member(step: Any, columns: Columns, compilation: Compilation, name: str) -> Columns:
+    if step is None or (isinstance(step, str) and step == "passthrough"):
+        return columns
+    if isinstance(step, str):  # "drop"
+        return ()
+    if type(step).__name__ == "FunctionTransformer" and step.func is None:
+        return columns
+    return steps.transform(step, columns, compilation, name)
+
+
+def _places(wanted: Any, columns: Columns, compilation: Compilation, name: str) -> list[int]:
+    if isinstance(wanted, slice) and not isinstance(wanted.start or wanted.stop, str):
+        return list(range(len(columns)))[wanted]
+    names = compilation.names if columns is compilation.inputs else ()
+    if isinstance(wanted, slice):
+        stop = None if wanted.stop is None else names.index(wanted.stop) + 1
+        return list(range(len(columns)))[None if wanted.start is None else names.index(wanted.start) : stop]
+    if np.asarray(wanted).dtype == bool:
+        return np.flatnonzero(wanted).tolist()
+    found = [wanted] if isinstance(wanted, str | int | np.integer) else list(wanted)
+    places = []
+    for one in found:
+        if not isinstance(one, str):
+            places.append(int(one) % len(columns))
+        elif one in names:
+            places.append(names.index(one))
+        else:
+            raise NotCompilable(name, f"picks the column {one!r}, which is no feature of the schema")
+    return places
+
+
+def _searched(search: Any, columns: Columns, compilation: Compilation) -> Prediction:
+    return steps.predict(search.best_estimator_, columns, compilation)
+
+
+TRANSFORMS = {
+    "sklearn.Pipeline": _pipeline_transform,
+    "sklearn.ColumnTransformer": _column_transformer,
+    "sklearn.FeatureUnion": _feature_union,
+}
+PREDICTORS = {
+    "sklearn.Pipeline": _pipeline_predict,
+    "sklearn.GridSearchCV": _searched,
+    "sklearn.RandomizedSearchCV": _searched,
+}

@@ -1,0 +1,121 @@
+"""Last step of a prediction: what the engine gives becomes the declared outputs.
+
+Layer L1; imports numpy only.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fairlead.errors import SchemaError
+from fairlead.schema import Kind, Output, Scalar
+
+_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
+    ">=": operator.ge,
+    ">": operator.gt,
+    "<=": operator.le,
+    "<": operator.lt,
+}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What an engine gives for a batch.
+
+    Parameters
+    ----------
+    values : a regressor's float64, shape (n_rows,); a classifier's labels or a function's answers, as a list.
+    probabilities : float64, shape (n_rows, n_classes); None when the model has none.
+    """
+
+    values: npt.NDArray[np.float64] | list[Any]
+    probabilities: npt.NDArray[np.float64] | None = None
+
+
+class OutputFormatter:
+    """Makes one dict a row of a `Prediction`.
+
+    Parameters
+    ----------
+    outputs : the declared outputs, in the order of the answer's keys.
+    classes : labels in the order of the probabilities; None unless a classifier.
+
+    Raises
+    ------
+    SchemaError
+        When an output asks for a label or a probability that the model does not give.
+    """
+
+    def __init__(
+        self, outputs: Sequence[Output], classes: Sequence[Scalar] | None, has_probabilities: bool
+    ) -> None:
+        self._labels = [label_text(label) for label in classes or ()]
+        self._names = tuple(output.name for output in outputs)
+        if len(set(self._names)) != len(self._names):
+            raise SchemaError(f"outputs: a name is declared twice among {', '.join(self._names)}")
+        for output in outputs:
+            self._check(output, has_probabilities)
+        self._columns = [self._column_maker(output) for output in outputs]
+
+    def rows(self, prediction: Prediction) -> list[dict[str, Any]]:
+        """Make the answers, in the order of the batch."""
+        columns = [make(prediction) for make in self._columns]
+        return [dict(zip(self._names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+    def _check(self, output: Output, has_probabilities: bool) -> None:
+        if output.source != "prediction" and not has_probabilities:
+            raise SchemaError(f"output {output.name}: this model gives no probabilities, only `prediction`")
+        if output.label is not None and output.label not in self._labels:
+            raise SchemaError(f"output {output.name}: no class {output.label}; known are {', '.join(self._labels)}")
+
+    def _column_maker(self, output: Output) -> Callable[[Prediction], list[Any]]:
+        source = self._source(output)
+        if output.comparison is None:
+            return lambda prediction: _to_list(source(prediction))
+        compare, threshold = _COMPARE[output.comparison], output.threshold
+        return lambda prediction: _to_list(compare(np.asarray(source(prediction), dtype=np.float64), threshold))
+
+    def _source(self, output: Output) -> Callable[[Prediction], Any]:
+        if output.source == "prediction":
+            return lambda prediction: prediction.values
+        if output.source == "probabilities":
+            labels = self._labels
+            return lambda prediction: [
+                dict(zip(labels, row, strict=True)) for row in _probabilities(prediction).tolist()
+            ]
+        if output.label is None:
+            return lambda prediction: _probabilities(prediction).max(axis=1)
+        place = self._labels.index(output.label)
+        return lambda prediction: _probabilities(prediction)[:, place]
+
+
+def default_outputs(kind: Kind, has_probabilities: bool) -> tuple[Output, ...]:
+    """What a model answers when nobody declared anything."""
+    outputs = [Output(name="prediction", source="prediction")]
+    if kind == "classifier" and has_probabilities:
+        outputs.append(Output(name="probabilities", source="probabilities"))
+    return tuple(outputs)
+
+
+def label_text(label: Scalar) -> str:
+    """Write a class label as a key of JSON and as it is named in an output.
+
+    >>> label_text(True), label_text(1), label_text("yes")
+    ('true', '1', 'yes')
+    """
+    return str(label).lower() if isinstance(label, bool) else str(label)
+
+
+def _probabilities(prediction: Prediction) -> npt.NDArray[np.float64]:
+    assert prediction.probabilities is not None, "checked when the outputs were declared"
+    return prediction.probabilities
+
+
+def _to_list(column: Any) -> list[Any]:
+    return column.tolist() if isinstance(column, np.ndarray) else column

@@ -1,0 +1,226 @@
+"""`Predictor`: validate → prepare → encode → run → outputs, over one open bundle.
+
+Layer L1. Every mode calls `Predictor.run` and nothing else of this package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any
+
+from fairlead.bundle.manifest import Manifest
+from fairlead.bundle.read import Bundle, open_bundle
+from fairlead.errors import ModelFailed
+from fairlead.predict.engines import Engine, NativeEngine, OnnxEngine
+from fairlead.predict.outputs import OutputFormatter
+from fairlead.predict.prepare import Preparation
+from fairlead.predict.tables import checked_table, is_table
+from fairlead.predict.validate import Validated, Validator
+from fairlead.schema import Problem, Schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Answer = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a batch of records.
+
+    Parameters
+    ----------
+    predictions : one for each record in input order; None where the record was rejected.
+    rejections : every problem of every rejected record, by its place.
+    name, version, digest : of the bundle that answered.
+    duration_ns : of the whole run, in nanoseconds.
+    """
+
+    predictions: list[Answer | None]
+    rejections: dict[int, tuple[Problem, ...]]
+    name: str
+    version: str
+    digest: str
+    duration_ns: int
+
+
+@dataclass
+class Counts:
+    """What a predictor has seen since it was made, for metrics.
+
+    Parameters
+    ----------
+    rows, rejected : records predicted and refused.
+    ignored_keys : keys of records that are no feature.
+    """
+
+    rows: int = 0
+    rejected: int = 0
+    ignored_keys: int = 0
+    unseen: dict[str, int] = field(default_factory=dict)
+
+
+class Predictor:
+    """Predicts with one bundle. Threads may share it.
+
+    Parameters
+    ----------
+    manifest : of the bundle.
+    digest : the bundle's own SHA-256.
+    engine : computes; takes rows of the manifest's model schema.
+    preparation : the user's step before the model, when there is one.
+    """
+
+    def __init__(
+        self, manifest: Manifest, digest: str, engine: Engine, preparation: Preparation | None = None
+    ) -> None:
+        self.manifest = manifest
+        self.digest = digest
+        self.name = manifest.name
+        self.version = manifest.version
+        self.schema: Schema = manifest.schema
+        self.engine = engine
+        self.counts = Counts()
+        self._validator = Validator(manifest.schema)
+        self._preparation = preparation
+        self._formatter = OutputFormatter(manifest.outputs, manifest.classes, manifest.has_probabilities)
+
+    def run(self, records: Sequence[object] | pa.Table) -> Outcome:
+        """Predict decoded records, or an Arrow table.
+
+        Parameters
+        ----------
+        records : objects as decoded from JSON, one a row; a table has a column a feature, by `name` or
+            by the `column` it was trained with, others are ignored.
+
+        Returns
+        -------
+        An `Outcome`; a bad record is rejected there and spoils no other.
+
+        Raises
+        ------
+        InvalidRecords
+            When a table lacks a column or has one of another type.
+        ModelFailed
+            When the user's own model or code raises.
+        """
+        start = perf_counter_ns()
+        if is_table(records):
+            predictions, rejections = self._run_table(records)
+        else:
+            predictions, rejections = self._run_records(records)
+        self.counts.rows += len(predictions) - len(rejections)
+        self.counts.rejected += len(rejections)
+        return Outcome(
+            predictions, rejections, self.name, self.version, self.digest, perf_counter_ns() - start
+        )
+
+    def predict(self, data: Any) -> Any:
+        """Predict a pandas frame, a list of records or one record, and raise for what is refused.
+
+        Returns
+        -------
+        For a frame, a frame of the outputs with the same index; for a list, a list of dicts; for one
+        record, one dict.
+
+        Raises
+        ------
+        InvalidRecords
+            With every problem of every record.
+        """
+        from fairlead.predict.frames import predict_data
+
+        return predict_data(self, data)
+
+    def parse_text(self, fields: Mapping[str, str]) -> tuple[dict[str, object], list[Problem]]:
+        """Read one record from text, as in a query string or a CSV row.
+
+        Returns
+        -------
+        The record, and a problem at ``$.name`` for each field that is no such value.
+        """
+        return self._validator.parse_text(fields)
+
+    def _run_records(self, records: Sequence[object]) -> tuple[list[Answer | None], dict[int, tuple[Problem, ...]]]:
+        checked = self._validator.check(records)
+        if checked.ignored_keys:
+            self.counts.ignored_keys += checked.ignored_keys
+        if self._preparation is not None:
+            checked = self._prepared(checked)
+        answers = self._formatter.rows(self.engine.predict(checked.rows)) if checked.rows else []
+        if len(answers) != len(checked.rows):
+            raise ModelFailed(f"the model gave {len(answers)} predictions for {len(checked.rows)} rows")
+        if not checked.rejections:
+            return answers, checked.rejections  # type: ignore[return-value]  # list is invariant
+        predictions: list[Answer | None] = [None] * len(records)
+        for place, answer in zip(checked.places, answers, strict=True):
+            predictions[place] = answer
+        return predictions, checked.rejections
+
+    def _prepared(self, checked: Validated) -> Validated:
+        assert self._preparation is not None
+        if not checked.rows:
+            return checked
+        after = self._preparation.run(checked.rows)
+        rejections = dict(checked.rejections)
+        for place, problems in after.rejections.items():
+            real = checked.places[place]
+            rejections[real] = tuple(
+                Problem(problem.path.replace(f"$[{place}]", f"$[{real}]", 1), problem.expected, problem.got)
+                for problem in problems
+            )
+        return Validated(after.rows, [checked.places[place] for place in after.places], rejections)
+
+    def _run_table(self, table: pa.Table) -> tuple[list[Answer | None], dict[int, tuple[Problem, ...]]]:
+        if self._preparation is not None or self.manifest.input_form == "arguments":
+            return self._run_records(checked_table(table, self.schema).table.to_pylist())
+        checked = checked_table(table, self.schema)
+        answers = self._formatter.rows(self.engine.predict_table(checked.table)) if checked.table.num_rows else []
+        predictions: list[Answer | None] = [None] * table.num_rows
+        for place, answer in zip(checked.places, answers, strict=True):
+            predictions[place] = answer
+        return predictions, checked.rejections
+
+
+def predictor_of(bundle: Bundle) -> Predictor:
+    """Make the predictor of an open, verified bundle."""
+    manifest = bundle.manifest
+    return Predictor(manifest, bundle.digest, _engine(bundle), _preparation(bundle))
+
+
+def load(path: str | Path) -> Predictor:
+    """Open a bundle, verify every byte of it, and make its predictor.
+
+    Raises
+    ------
+    BundleError
+        When it is no bundle or was changed.
+    MissingExtra
+        When its engine needs a library that is not installed.
+    """
+    return predictor_of(open_bundle(Path(path)))
+
+
+def _engine(bundle: Bundle) -> Engine:
+    manifest = bundle.manifest
+    if manifest.engine == "onnx":
+        return OnnxEngine(bundle.read("model.onnx"), manifest.model_schema, manifest.classes)
+    from fairlead.bundle.originals import load_original
+
+    return NativeEngine(
+        load_original(bundle), manifest.kind, manifest.model_schema, manifest.input_form, manifest.has_probabilities
+    )
+
+
+def _preparation(bundle: Bundle) -> Preparation | None:
+    manifest = bundle.manifest
+    if manifest.code is None:
+        return None
+    from fairlead.bundle.user_code import load_module
+
+    name = manifest.code.removesuffix(".py")
+    module = load_module(bundle.read(f"code/{manifest.code}"), name)
+    return Preparation(module, manifest.schema, manifest.model_schema)

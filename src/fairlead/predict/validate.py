@@ -1,0 +1,237 @@
+"""First step of a prediction: records become rows of the schema, or a list of all that is wrong.
+
+The common case is one call into msgspec, which checks and converts every record in C. Only when that
+refuses are the records walked one by one in Python, to name each problem of each.
+
+Layer L1; imports msgspec only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta
+
+from fairlead.schema import Feature, Problem, Schema
+
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+_TYPES: dict[str, Any] = {
+    "bool": bool,
+    "int": Annotated[int, Meta(ge=INT64_MIN, le=INT64_MAX)],
+    "float": float,
+    "string": str,
+    "datetime": datetime,
+}
+_EXPECTED = {
+    "bool": "a boolean",
+    "int": "an integer",
+    "float": "a number",
+    "string": "a string",
+    "datetime": "a date and time (RFC 3339)",
+}
+Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Validated:
+    """Rows that passed, and what was wrong with the others.
+
+    Parameters
+    ----------
+    rows : values in the schema's order, one tuple for each record that passed.
+    places : where each of `rows` stood in the input.
+    rejections : problems by place in the input.
+    ignored_keys : keys that are no feature, over all records.
+    """
+
+    rows: list[Row]
+    places: Sequence[int]
+    rejections: dict[int, tuple[Problem, ...]] = field(default_factory=dict)
+    ignored_keys: int = 0
+
+
+class Validator:
+    """Checks decoded records against a schema.
+
+    Parameters
+    ----------
+    schema : what is accepted.
+    """
+
+    def __init__(self, schema: Schema) -> None:
+        self.schema = schema
+        self._names = frozenset(schema.names)
+        self._all_required = all(feature.default is UNSET for feature in schema.features)
+        self._row_type = _row_type(schema)
+        self._rows_type = list[self._row_type]  # type: ignore[name-defined]
+        self._closed = [
+            (i, frozenset(feature.categories or ()) | ({None} if feature.nullable else set()))
+            for i, feature in enumerate(schema.features)
+            if schema.is_closed(feature)
+        ]
+        self._floats = [i for i, feature in enumerate(schema.features) if feature.type == "float"]
+
+    def check(self, records: Sequence[object]) -> Validated:
+        """Check every record; never raises for what is in them.
+
+        Parameters
+        ----------
+        records : decoded JSON objects; anything else among them is a problem of its own.
+        """
+        try:
+            structs = msgspec.convert(records, self._rows_type)
+        except (msgspec.ValidationError, OverflowError):
+            return self._check_each(records)
+        rows = [msgspec.structs.astuple(struct) for struct in structs]
+        if self._closed and not all(self._in_categories(row) for row in rows):
+            return self._check_each(records)
+        if not all(self._is_finite(row) for row in rows):
+            return self._check_each(records)
+        return Validated(rows, range(len(rows)), ignored_keys=self._count_ignored(records))
+
+    def parse_text(self, fields: Mapping[str, str]) -> tuple[dict[str, object], list[Problem]]:
+        """Read values written as text, as in a query string or CSV, by the features' types.
+
+        Returns
+        -------
+        A record to be checked, without the fields that could not be read; and a problem for each of
+        those, at ``$.name``. An empty field is null.
+        """
+        record: dict[str, object] = {}
+        problems: list[Problem] = []
+        types = {feature.name: feature for feature in self.schema.features}
+        for name, text in fields.items():
+            feature = types.get(name)
+            if feature is None or (feature.type == "string" and text):
+                record[name] = text
+                continue
+            try:
+                record[name] = _parse(feature, text)
+            except (msgspec.ValidationError, OverflowError):
+                problems.append(Problem(f"$.{name}", _EXPECTED[feature.type], "text that is not one"))
+        return record, problems
+
+    def _check_each(self, records: Sequence[object]) -> Validated:
+        rows: list[Row] = []
+        places: list[int] = []
+        rejections: dict[int, tuple[Problem, ...]] = {}
+        good: list[object] = []
+        for place, record in enumerate(records):
+            problems = self._problems(record, f"$[{place}]")
+            if problems:
+                rejections[place] = tuple(problems)
+            else:
+                rows.append(msgspec.structs.astuple(msgspec.convert(record, self._row_type)))
+                places.append(place)
+                good.append(record)
+        return Validated(rows, places, rejections, self._count_ignored(good))
+
+    def _problems(self, record: object, path: str) -> list[Problem]:
+        if not isinstance(record, Mapping):
+            return [Problem(path, "an object", type_name(record))]
+        problems = []
+        for feature in self.schema.features:
+            here = _child(path, feature.name)
+            if feature.name not in record:
+                if feature.default is UNSET:
+                    problems.append(Problem(here, _EXPECTED[feature.type], "nothing"))
+            else:
+                problems += _value_problems(feature, record[feature.name], here, self.schema.is_closed(feature))
+        if self.schema.extra == "forbid":
+            unknown = [key for key in record if key not in self._names]
+            problems += [Problem(_child(path, str(key)), "no such feature", type_name(record[key])) for key in unknown]
+        return problems
+
+    def _in_categories(self, row: Row) -> bool:
+        return all(row[i] in known for i, known in self._closed)
+
+    def _is_finite(self, row: Row) -> bool:
+        # NaN and infinities are not JSON, but Python callers can send them.
+        return all((value := row[i]) is None or value - value == 0 for i in self._floats)
+
+    def _count_ignored(self, records: Sequence[Any]) -> int:
+        if self._all_required:
+            return sum(map(len, records)) - len(records) * len(self._names)
+        return sum(len(record.keys() - self._names) for record in records)
+
+
+def _row_type(schema: Schema) -> type[msgspec.Struct]:
+    fields: list[tuple[str, Any, Any]] = []
+    for i, feature in enumerate(schema.features):
+        kind = _TYPES[feature.type]
+        kind = kind | None if feature.nullable else kind
+        default = msgspec.NODEFAULT if feature.default is UNSET else _default(feature)
+        fields.append((f"f{i}", kind, default))
+    return msgspec.defstruct(
+        "Row",
+        fields,
+        rename={f"f{i}": feature.name for i, feature in enumerate(schema.features)},
+        kw_only=True,
+        frozen=True,
+        gc=False,
+        forbid_unknown_fields=schema.extra == "forbid",
+    )
+
+
+def _default(feature: Feature) -> Any:
+    return None if feature.default is None else msgspec.convert(feature.default, _TYPES[feature.type])
+
+
+def _value_problems(feature: Feature, value: object, path: str, closed: bool) -> list[Problem]:
+    if value is None:
+        return [] if feature.nullable else [Problem(path, _EXPECTED[feature.type], "null")]
+    try:
+        read = msgspec.convert(value, _TYPES[feature.type])
+    except (msgspec.ValidationError, OverflowError):
+        return [Problem(path, _EXPECTED[feature.type], _got(feature, value))]
+    if isinstance(read, float) and not math.isfinite(read):
+        return [Problem(path, "a finite number", "NaN" if math.isnan(read) else "an infinity")]
+    if closed and read not in (feature.categories or ()):
+        known = ", ".join(map(str, (feature.categories or ())[:12]))
+        more = ", …" if len(feature.categories or ()) > 12 else ""
+        return [Problem(path, f"one of {known}{more}", f"another {type_name(value)}")]
+    return []
+
+
+def _got(feature: Feature, value: object) -> str:
+    if feature.type in ("int", "float") and isinstance(value, int) and not isinstance(value, bool):
+        return "an integer beyond 64 bits" if feature.type == "int" else "a number too large"
+    if feature.type == "datetime" and isinstance(value, str):
+        return "a string of another form"
+    return type_name(value)
+
+
+def _child(path: str, name: str) -> str:
+    return f"{path}.{name}" if name.isidentifier() else f"{path}[{msgspec.json.encode(name).decode()}]"
+
+
+def _parse(feature: Feature, text: str) -> object:
+    if text == "":
+        return None
+    if feature.type == "bool":
+        # msgspec would also take 1 and 0, which are numbers here.
+        return {"true": True, "false": False}.get(text.lower(), text)
+    if feature.type == "datetime":
+        return text
+    return msgspec.convert(text, _TYPES[feature.type], strict=False)
+
+
+def type_name(value: object) -> str:
+    """Name a value's type as JSON does, with its article; never the value."""
+    names: tuple[tuple[type, str], ...] = (
+        (bool, "a boolean"),
+        (int, "an integer"),
+        (float, "a number"),
+        (str, "a string"),
+        (Mapping, "an object"),
+        (list, "an array"),
+        (tuple, "an array"),
+    )
+    if value is None:
+        return "null"
+    return next((name for kind, name in names if isinstance(value, kind)), f"a {type(value).__name__}")

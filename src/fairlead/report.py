@@ -1,0 +1,90 @@
+"""What the command tells a person of a bundle.
+
+Layer L5, beside `cli`.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from fairlead.bundle.manifest import Manifest
+from fairlead.bundle.read import Bundle
+from fairlead.schema import Feature, Output
+
+_MOST_CATEGORIES = 6
+
+
+def built(path: Path, manifest: Manifest) -> str:
+    """Tell what a build made, in a few lines."""
+    lines = [f"{path}: {manifest.name} {manifest.version}, {len(manifest.schema.features)} features"]
+    lines.append(_engine(manifest))
+    lines.append(f"answers {', '.join(_output(output) for output in manifest.outputs)}")
+    lines.append(f"serve it with: fairlead serve {path}")
+    return "\n".join(lines)
+
+
+def as_json(bundle: Bundle) -> str:
+    """Give everything a bundle says about itself, and its digest."""
+    told: dict[str, Any] = {"digest": bundle.digest, **msgspec.to_builtins(bundle.manifest)}
+    return msgspec.json.format(msgspec.json.encode(told), indent=2).decode()
+
+
+def as_text(bundle: Bundle) -> str:
+    """Give the same for a person."""
+    manifest = bundle.manifest
+    table = Table("feature", "type", "null", "known values", box=None, pad_edge=False, header_style="bold")
+    for feature in manifest.schema.features:
+        kind = f"{feature.type} ({feature.unit})" if feature.unit else feature.type
+        table.add_row(feature.name, kind, "yes" if feature.nullable else "no", _known(feature))
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    versions = ", ".join(f"{name} {version}" for name, version in manifest.origin.versions.items())
+    for name, text in [
+        ("model", f"{manifest.name} {manifest.version}"),
+        ("engine", _engine(manifest)),
+        ("answers", ", ".join(_output(output) for output in manifest.outputs)),
+        ("classes", ", ".join(map(str, manifest.classes or ())) or "none"),
+        ("origin", f"{manifest.origin.source}, {manifest.origin.format}, {manifest.origin.model}"),
+        ("made with", versions or "unknown"),
+        ("built by", f"fairlead {manifest.fairlead_version}"),
+        ("code", manifest.code or "none"),
+        ("digest", bundle.digest),
+    ]:
+        facts.add_row(name, text)
+    sink = io.StringIO()
+    console = Console(file=sink, width=120, highlight=False)
+    console.print(facts)
+    console.print()
+    console.print(table)
+    return "\n".join(line.rstrip() for line in sink.getvalue().rstrip().splitlines())
+
+
+def _engine(manifest: Manifest) -> str:
+    if manifest.parity is None:
+        return f"native: {manifest.engine_reason}"
+    parity = manifest.parity
+    return (
+        f"compiled to ONNX; {parity.rows:,} rows agree with the original, "
+        f"largest difference {parity.largest_difference:.2g} (allowed {parity.tolerance:g})"
+    )
+
+
+def _output(output: Output) -> str:
+    source = output.source if output.label is None else f"{output.source}:{output.label}"
+    compared = f" {output.comparison} {output.threshold:g}" if output.threshold is not None else ""
+    return output.name if source == output.name and not compared else f"{output.name} = {source}{compared}"
+
+
+def _known(feature: Feature) -> str:
+    if feature.categories is not None:
+        shown = ", ".join(map(str, feature.categories[:_MOST_CATEGORIES]))
+        more = f", … ({len(feature.categories)})" if len(feature.categories) > _MOST_CATEGORIES else ""
+        return f"{shown}{more}{'; closed' if feature.closed else ''}"
+    if feature.minimum is not None and feature.maximum is not None:
+        return f"{feature.minimum:g} to {feature.maximum:g}"
+    return ""
