@@ -74,7 +74,7 @@ def build(
         str, typer.Argument(metavar="SOURCE", help="A model file, an MLflow directory, or module:Class.")
     ],
     output_dir: Annotated[Path, typer.Option("--output-dir", "-o", metavar="DIR", help="The bundle to make.")],
-    vectorizer: Annotated[Path | None, typer.Option(help="The DictVectorizer, when it is in a file of its own.")] = None,
+    vectorizer: Annotated[Path | None, typer.Option(help="The DictVectorizer, when in a file of its own.")] = None,
     data: Annotated[Path | None, typer.Option(help="A sample of the training data: CSV, Parquet, JSON lines.")] = None,
     target: Annotated[str | None, typer.Option(help="The column of the sample that the model predicts.")] = None,
     schema: Annotated[Path | None, typer.Option(help="The features, as YAML.")] = None,

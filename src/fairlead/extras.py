@@ -25,6 +25,4 @@ def require(module: str, extra: str) -> Any:
         # A broken install of the library itself is not a missing extra.
         if error.name is None or error.name.split(".")[0] != module.split(".")[0]:
             raise
-        raise MissingExtra(
-            f"{module} is not installed: run `pip install 'fairlead[{extra}]'`"
-        ) from error
+        raise MissingExtra(f"{module} is not installed: run `pip install 'fairlead[{extra}]'`") from error

@@ -129,7 +129,7 @@ def _check(feature: Feature) -> None:
     wanted = kinds[feature.type]
     values: list[Scalar] = list(feature.categories or ())
     if feature.default is not UNSET and feature.default is not None:
-        values.append(feature.default)  # type: ignore[arg-type]  # UNSET is excluded above
+        values.append(feature.default)
     for value in values:
         if not isinstance(value, wanted) or (isinstance(value, bool) and feature.type != "bool"):
             raise SchemaError(
@@ -194,10 +194,4 @@ def parse_output(text: str) -> Output:
     except ValueError as error:
         raise SchemaError(f"output {text!r}: {found['threshold']!r} is not a number") from error
     label = None if found["label"] is None else found["label"].strip()
-    return Output(
-        name=found["name"],
-        source=found["source"],
-        label=label,
-        comparison=found["comparison"],
-        threshold=threshold,
-    )
+    return msgspec.convert({**found, "label": label, "threshold": threshold}, Output)

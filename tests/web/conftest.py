@@ -25,21 +25,15 @@ from fairlead.web.app import App
 
 START_S = 20
 COMMAND = [sys.executable, "-m", "fairlead", "serve"]
-if not (Path(fairlead.__file__).parent / "__main__.py").exists():  # TEMP
-    COMMAND = [
-        sys.executable,
-        "-c",
-        "import sys; from pathlib import Path; from fairlead.web.server import serve; a = sys.argv[1:]; serve([Path(x) for x in a[:-4]], port=int(a[-3]), workers=int(a[-1]))",
-    ]
 
 
 class Server:
     """A `fairlead serve` process on a port of its own."""
 
-    def __init__(self, *bundles: Path, workers: int = 1, port: int | None = None) -> None:
+    def __init__(self, *bundles: Path, workers: int = 1, port: int | None = None, more: tuple[str, ...] = ()) -> None:
         self.port = free_port() if port is None else port
         self.url = f"http://127.0.0.1:{self.port}"
-        arguments = [*map(str, bundles), "--port", str(self.port), "--workers", str(workers)]
+        arguments = [*map(str, bundles), "--port", str(self.port), "--workers", str(workers), *more]
         self.started_at = time.perf_counter()
         self.process = subprocess.Popen(
             [*COMMAND, *arguments],

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 import fairlead
 from fairlead.errors import ServeError
+from fairlead.schema import Schema
 from fairlead.web.app import App
 
 GOOD = {"tenure": 41, "charges": 79.85, "contract": "yearly"}
@@ -205,7 +207,9 @@ def test_a_client_that_goes_away_gets_no_answer(churn_bundle: Path) -> None:
     assert ask(app, [None]) == []
 
 
-def ask(app: App, chunks: list[bytes | None], headers: dict[bytes, bytes] | None = None) -> list[Any]:
+def ask(
+    app: App, chunks: list[bytes | None], headers: dict[bytes, bytes] | None = None, query: bytes | None = None
+) -> list[Any]:
     """Call the app as an ASGI server does; None is the client going away."""
     sent: list[Any] = []
 
@@ -218,9 +222,24 @@ def ask(app: App, chunks: list[bytes | None], headers: dict[bytes, bytes] | None
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": list((headers or {}).items())}
-    asyncio.run(app(scope, receive, send))
+    scope = {"type": "http", "method": "POST" if query is None else "GET", "path": "/predict"}
+    asyncio.run(app({**scope, "headers": list((headers or {}).items()), "query_string": query or b""}, receive, send))
     return sent
+
+
+def test_a_field_with_an_odd_name_is_told_once_and_by_its_json_path(churn_bundle: Path) -> None:
+    loaded = fairlead.load(churn_bundle)
+    features = tuple(replace(f, name=f"{f.name} (x)") for f in loaded.schema.features)
+    manifest = replace(loaded.manifest, schema=Schema(features=features))
+    app = App([fairlead.Predictor(manifest, loaded.digest, loaded.engine)])
+    query = b"tenure%20(x)=y&contract%20(x)=a&contract%20(x)=b"
+    assert paths(ask(app, [], query=query)) == {'$["tenure (x)"]', '$["contract (x)"]'}
+
+
+def paths(sent: list[Any]) -> set[str]:
+    found = [problem["path"] for problem in json.loads(sent[1]["body"])["errors"]]
+    assert len(found) == len(set(found))
+    return set(found)
 
 
 class Fails:

@@ -134,10 +134,11 @@ def build(
     module = _user_module(options.code)
     schema, prepared, frame = _schemas(loaded, original, options, module)
     outputs = _outputs(options.outputs, original)
-    preparation = Preparation(module, schema, prepared or schema) if module is not None and prepared else None
-    sample = _sample(schema, prepared or schema, frame, preparation)
+    arriving = prepared or schema  # what reaches the model
+    preparation = None if module is None else Preparation(module, schema, arriving)
+    sample = _sample(schema, arriving, frame, preparation)
     progress("compile")
-    compiled, parity, reason = _compiled(original, prepared or schema, sample, options.engine, progress)
+    compiled, parity, reason = _compiled(original, arriving, sample, options.engine, progress)
     manifest = Manifest(
         name=_checked_name(options.name or directory.absolute().name),
         version=options.version or _digest(loaded.files)[:12],
@@ -189,12 +190,12 @@ def _schemas(
         frame = samples.without_target(options.data, options.target, "data")
     if module is None:
         return signature.schema_of(loaded, original, frame, declared), None, frame
-    if declared is None and frame is None:
+    incoming = declared if declared is not None or frame is None else signature.sample_schema(frame)
+    if incoming is None:
         raise SchemaError(
             f"{options.code}: it prepares the features, so the model cannot tell what comes in: "
             "give a sample with --data or a schema with --schema"
         )
-    incoming = declared or signature.sample_schema(frame)
     return incoming, signature.schema_of(loaded, original, None, None), frame
 
 
@@ -271,7 +272,7 @@ def _write(
     sample: _Sample,
     code: Path | None,
 ) -> Manifest:
-    example = samples.example_of(loaded.input_example[0] if _fits(loaded, manifest.schema) else sample.records[0])
+    example = samples.example_of(next(iter(_fitting(loaded.input_example, manifest.schema)), sample.records[0]))
     files = {f"original/{name}": data for name, data in loaded.files.items()}
     if compiled is not None:
         files[MODEL] = compiled.graph
@@ -285,8 +286,9 @@ def _write(
     return manifest
 
 
-def _fits(loaded: formats.LoadedModel, schema: Schema) -> bool:
-    return bool(loaded.input_example) and not Validator(schema).check(loaded.input_example or []).rejections
+def _fitting(records: list[dict[str, Any]] | None, schema: Schema) -> list[dict[str, Any]]:
+    """Pick the records that a schema accepts."""
+    return [(records or [])[place] for place in Validator(schema).check(records or []).places]
 
 
 def _try(partial: Path, example: dict[str, Any]) -> None:

@@ -36,7 +36,8 @@ class OnnxModel:
         self.proto = without_zip_map(onnx.load_from_string(inner))
         options = ort.SessionOptions()
         options.log_severity_level = 3
-        self._session = ort.InferenceSession(self.proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        graph = self.proto.SerializeToString()
+        self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         inputs = self._session.get_inputs()
         if len(inputs) != 1 or inputs[0].type not in _DTYPES or len(inputs[0].shape) != 2:
             told = ", ".join(f"{one.name}: {one.type} {one.shape}" for one in inputs)

@@ -117,7 +117,8 @@ def _allowed(expected: Prediction) -> npt.NDArray[np.float64]:
     if not _is_numeric(expected):
         return np.zeros(len(expected.values))
     scale = np.abs(_numbers(expected)).max(axis=1)
-    return TOLERANCE * np.maximum(1.0, np.nan_to_num(scale, nan=1.0))
+    allowed: npt.NDArray[np.float64] = TOLERANCE * np.maximum(1.0, np.nan_to_num(scale, nan=1.0))
+    return allowed
 
 
 def _is_numeric(prediction: Prediction) -> bool:

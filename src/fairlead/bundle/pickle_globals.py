@@ -39,7 +39,8 @@ def refuse(names: frozenset[str], what: str, why: str = "which may run any code"
 def is_users_own(name: str) -> bool:
     """Whether a global belongs to no installed library, so that only the user's file can define it."""
     library = name.partition(".")[0]
-    if library == "__main__":
+    present = sys.modules.get(library)
+    if library == "__main__" or (present is not None and present.__spec__ is None):  # run from its bytes, by user_code
         return True
     return library not in sys.stdlib_module_names and importlib.util.find_spec(library) is None
 

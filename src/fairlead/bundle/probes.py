@@ -74,7 +74,7 @@ def _column(feature: Feature, thresholds: list[float], rng: np.random.Generator)
     if feature.type == "string":
         return [f"text {i}" for i in range(_SYNTHETIC_ROWS)]
     if feature.type == "bool":
-        return rng.integers(2, size=_SYNTHETIC_ROWS).astype(bool).tolist()
+        return list(rng.integers(2, size=_SYNTHETIC_ROWS).astype(bool).tolist())
     if feature.type == "datetime":
         start = datetime(2026, 1, 1, tzinfo=UTC)
         return [start + timedelta(hours=hour) for hour in range(_SYNTHETIC_ROWS)]

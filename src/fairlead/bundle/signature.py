@@ -61,9 +61,7 @@ def sample_schema(frame: pd.DataFrame) -> Schema:
     return Schema(features=tuple(feature_of(str(name), frame[name]) for name in frame.columns))
 
 
-def schema_of(
-    loaded: LoadedModel, original: Original, frame: pd.DataFrame | None, declared: Schema | None
-) -> Schema:
+def schema_of(loaded: LoadedModel, original: Original, frame: pd.DataFrame | None, declared: Schema | None) -> Schema:
     """Derive the features that reach the model.
 
     Parameters

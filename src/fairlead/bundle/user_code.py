@@ -15,7 +15,6 @@ from types import ModuleType
 
 from fairlead.errors import SourceError
 
-_OURS = "__fairlead_user_code__"
 _lock = threading.Lock()
 
 
@@ -38,7 +37,6 @@ def load_module(source: Path | bytes, name: str, where: str | None = None) -> Mo
     _check_name(name, filename)
     module = ModuleType(name)
     module.__file__ = filename
-    setattr(module, _OURS, True)
     with _lock:
         before = sys.modules.get(name)
         sys.modules[name] = module  # dataclasses and typing look a class's module up while it is made
@@ -72,8 +70,9 @@ def read_source(path: Path) -> bytes:
 def _check_name(name: str, filename: str) -> None:
     if not name.isidentifier():
         raise SourceError(f"{filename}: {name!r} cannot be a module's name: use letters, digits and underscores")
-    present = sys.modules.get(name)
-    if name in sys.stdlib_module_names or (present is not None and not hasattr(present, _OURS)):
+    present = getattr(sys.modules.get(name), "__file__", None) or ""
+    # The user's own process may have imported the very file; only a library must not be replaced.
+    if name in sys.stdlib_module_names or "site-packages" in Path(present).parts:
         raise SourceError(f"{filename}: a library is already called {name}: rename the file")
 
 

@@ -52,9 +52,7 @@ class OutputFormatter:
         When an output asks for a label or a probability that the model does not give.
     """
 
-    def __init__(
-        self, outputs: Sequence[Output], classes: Sequence[Scalar] | None, has_probabilities: bool
-    ) -> None:
+    def __init__(self, outputs: Sequence[Output], classes: Sequence[Scalar] | None, has_probabilities: bool) -> None:
         self._labels = [label_text(label) for label in classes or ()]
         self._names = tuple(output.name for output in outputs)
         if len(set(self._names)) != len(self._names):
@@ -118,4 +116,4 @@ def _probabilities(prediction: Prediction) -> npt.NDArray[np.float64]:
 
 
 def _to_list(column: Any) -> list[Any]:
-    return column.tolist() if isinstance(column, np.ndarray) else column
+    return list(column.tolist() if isinstance(column, np.ndarray) else column)

@@ -74,9 +74,7 @@ class Predictor:
     preparation : the user's step before the model, when there is one.
     """
 
-    def __init__(
-        self, manifest: Manifest, digest: str, engine: Engine, preparation: Preparation | None = None
-    ) -> None:
+    def __init__(self, manifest: Manifest, digest: str, engine: Engine, preparation: Preparation | None = None) -> None:
         self.manifest = manifest
         self.digest = digest
         self.name = manifest.name
@@ -114,9 +112,7 @@ class Predictor:
             predictions, rejections = self._run_records(records)
         self.counts.rows += len(predictions) - len(rejections)
         self.counts.rejected += len(rejections)
-        return Outcome(
-            predictions, rejections, self.name, self.version, self.digest, perf_counter_ns() - start
-        )
+        return Outcome(predictions, rejections, self.name, self.version, self.digest, perf_counter_ns() - start)
 
     def predict(self, data: Any) -> Any:
         """Predict a pandas frame, a list of records or one record, and raise for what is refused.

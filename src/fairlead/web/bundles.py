@@ -83,7 +83,7 @@ def read_example(bundle: Path) -> dict[str, Any] | None:
 
 
 def predict_path(name: str) -> str:
-    """Give the path that predictions of the model `name` are at, a name being made of letters, digits and ``._-`` only."""
+    """Give the path of a model's predictions; `build` allows no name that a URL would have to escape."""
     return f"/models/{name}/predict"
 
 

@@ -100,15 +100,13 @@ class Bench:
         assert apart <= tolerance
 
     def predicted(self, model: Any, X: Any, categories: Categories | None = None) -> tuple[Prediction, dict[str, Any]]:
-        head, last = (
-            (model[:-1], model[-1]) if isinstance(model, Pipeline) else (Pipeline([("none", "passthrough")]), model)
-        )
         if isinstance(model, Pipeline):
-            columns, compilation, rows = self.columns(head, X, categories)
+            columns, compilation, rows = self.columns(model[:-1], X, categories)
+            model = model[-1]
         else:
             compilation, rows = self.compilation(X, categories)
             columns = compilation.inputs
-        prediction = steps.predict(last, columns, compilation)
+        prediction = steps.predict(model, columns, compilation)
         found = {"value": prediction.value, "label": prediction.label, "probabilities": prediction.probabilities}
         outputs = {name: var for name, var in found.items() if var is not None}
         tensor = compilation.inputs[0].tensor  # type: ignore[union-attr]

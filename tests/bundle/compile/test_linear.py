@@ -159,7 +159,7 @@ def test_thirteen_thousand_categories_in_little_memory(bench: Any) -> None:
         pd.DataFrame({"a": ["c00000"], "b": ["c00001"], "n": [0.5]}), {0: names, 1: names}
     )
     a, b, n = compilation.inputs
-    columns = tuple(Indicator(source, float(code)) for source in (a, b) for code in range(n_categories)) + (n,)
+    columns = (*(Indicator(source, float(code)) for source in (a, b) for code in range(n_categories)), n)
     random = np.random.default_rng(0)
     model = linear_model.LogisticRegression().fit(np.eye(3), [0, 1, 1])
     model.coef_, model.intercept_ = random.normal(size=(1, len(columns))), np.array([0.25])

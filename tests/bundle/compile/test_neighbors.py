@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.compose import make_column_transformer
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -55,10 +56,17 @@ def test_whole_numbers_of_one_neighbor(bench: Any) -> None:
 
 
 def test_one_hot(bench: Any, mixed: Any) -> None:
-    """One neighbour of distinct training rows; a row at equal distance of two is left out."""
-    X = mixed[["colour", "yes"]].drop_duplicates()
-    model = make_pipeline(OneHotEncoder(sparse_output=False), KNeighborsClassifier(1, p=1)).fit(X, np.arange(len(X)))
-    bench.predict(model, mixed[["colour", "yes"]])
+    X = mixed[["colour", "letter", "yes", "number"]]
+    encode = make_column_transformer((OneHotEncoder(), ["colour", "letter", "yes"]), remainder="passthrough")
+    bench.predict(make_pipeline(encode, KNeighborsClassifier(4)).fit(X.iloc[:300], mixed["count"][:300]), X)
+
+
+@pytest.mark.parametrize("settings", [{}, {"n_neighbors": 1}, {"p": 1}, {"weights": "distance"}], ids=str)
+def test_ties_are_refused(bench: Any, settings: dict[str, Any]) -> None:
+    X = np.random.default_rng(0).integers(0, 10, size=(600, 3)).astype(float)
+    X, places = np.unique(X, axis=0, return_index=True)
+    with pytest.raises(NotCompilable, match="equally far"):
+        bench.predicted(KNeighborsClassifier(**settings).fit(X, places % 2), X)
 
 
 def test_of_equally_near_the_first_is_taken(bench: Any) -> None:

@@ -67,7 +67,7 @@ def test_an_unknown_format_lists_the_known(tmp_path: Path) -> None:
 
 
 def test_reload_names_an_unknown_format_and_an_empty_directory(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="unknown model format 'torch', known: .*pickle"):
+    with pytest.raises(SourceError, match=r"unknown model format 'torch', known: .*pickle"):
         reload("torch", tmp_path)
     with pytest.raises(SourceError, match="expected one model file, got 0"):
         reload("pickle", tmp_path)

@@ -1,4 +1,4 @@
-"""How raw scores become labels and probabilities; shared by the families that compute scores.
+"""How the scores of tree ensembles become labels and probabilities.
 
 Layer L1, build time only.
 """
@@ -12,18 +12,13 @@ import numpy as np
 import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
-from fairlead.bundle.compile.columns import Prediction, constant
-from fairlead.schema import Scalar
-
-
-def plain_classes(classes: Iterable[Any]) -> tuple[Scalar, ...]:
-    """Take class labels out of numpy."""
-    return tuple(label.item() if isinstance(label, np.generic) else label for label in classes)
+from fairlead.bundle.compile.columns import Prediction
+from fairlead.bundle.compile.scores import best, complement, flat, plain_classes
 
 
 def regression(scores: Var) -> Prediction:
     """Answer a regressor's scores: float64, shape (n_rows, 1)."""
-    return Prediction(value=op.reshape(scores, constant([-1], np.int64)))
+    return Prediction(value=flat(scores))
 
 
 def binary(positive: Var, is_positive: Var, classes: Iterable[Any]) -> Prediction:
@@ -34,12 +29,10 @@ def binary(positive: Var, is_positive: Var, classes: Iterable[Any]) -> Predictio
     positive : float64, shape (n_rows, 1): the probability of the second class.
     is_positive : bool, shape (n_rows, 1): whether the label is the second class.
     """
-    both = op.concat([op.sub(constant(1.0), positive), positive], axis=1)
-    label = op.reshape(op.cast(is_positive, to=np.int64), constant([-1], np.int64))
-    return Prediction(label=label, probabilities=both, classes=plain_classes(classes))
+    label = flat(op.cast(is_positive, to=np.int64))
+    return Prediction(label=label, probabilities=complement(positive), classes=plain_classes(classes))
 
 
 def multiclass(probabilities: Var, classes: Iterable[Any]) -> Prediction:
     """Answer with the class of the largest probability, the first of equals: float64, shape (n_rows, n_classes)."""
-    label = op.arg_max(probabilities, axis=1, keepdims=0)
-    return Prediction(label=label, probabilities=probabilities, classes=plain_classes(classes))
+    return Prediction(label=best(probabilities), probabilities=probabilities, classes=plain_classes(classes))

@@ -15,6 +15,7 @@ from spox import Var
 from fairlead.bundle.compile.answers import binary, multiclass, regression
 from fairlead.bundle.compile.columns import Columns, Compilation, Prediction, constant
 from fairlead.bundle.compile.ensembles import Ensemble, Tree, add_up
+from fairlead.bundle.compile.scores import sigmoid, softmax
 from fairlead.bundle.compile.steps import label_of
 from fairlead.errors import NotCompilable
 
@@ -49,15 +50,15 @@ def _answer(step: Any, objective: str, raw: Var, classes: Any, n_targets: int) -
     name, *rest = objective.split()
     options = dict(option.partition(":")[::2] for option in rest)
     if name in ("binary", "cross_entropy"):
-        positive = op.sigmoid(op.mul(raw, constant(float(options.get("sigmoid", 1)))))
+        positive = sigmoid(op.mul(raw, constant(float(options.get("sigmoid", 1)))))
         if name == "cross_entropy":
             return regression(positive)
         is_positive = op.greater(positive, op.sub(constant(1.0), positive))
         return binary(positive, is_positive, (0, 1) if classes is None else classes)
     if name == "multiclass":
-        return multiclass(op.softmax(raw, axis=1), range(n_targets) if classes is None else classes)
+        return multiclass(softmax(raw), range(n_targets) if classes is None else classes)
     if name == "multiclassova":
-        each = op.sigmoid(op.mul(raw, constant(float(options.get("sigmoid", 1)))))
+        each = sigmoid(op.mul(raw, constant(float(options.get("sigmoid", 1)))))
         return multiclass(each, range(n_targets) if classes is None else classes)
     if name in ("poisson", "gamma", "tweedie"):
         return regression(op.exp(raw))

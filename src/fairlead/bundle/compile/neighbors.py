@@ -2,8 +2,11 @@
 
 The usual expansion of a squared distance, |x|² - 2xy + |y|², loses digits where rows are close. So the
 graph scans over the rows and compares each with every training row: memory is that of the training set,
-whatever the number of rows. Of training rows at equal distance the first is taken; scikit-learn takes
-the one that its tree comes to first, and where that shows, the parity proof finds it.
+whatever the number of rows.
+
+Of training rows at equal distance scikit-learn takes the one that its search comes to first, which no
+graph can know. On data with few distinct values that moves a prediction in a thousand, too rare for a
+sample to show; so a model is refused where such ties are found.
 """
 
 from __future__ import annotations
@@ -20,34 +23,62 @@ from fairlead.bundle.compile.scores import best, classes_of, flat, row_sum
 from fairlead.bundle.compile.steps import label_of
 from fairlead.errors import NotCompilable
 
+_TIE_ROWS = 500
+
 
 def _sum(x: Var) -> Var:
     return op.reduce_sum(x, constant([0], np.int64), keepdims=0)
 
 
-def _metric(step: Any) -> tuple[Callable[[Var], Var], Callable[[Var], Var]]:
-    """Choose how differences, shape (n_features, n_train), are reduced, and what makes that a distance."""
+def _power(step: Any) -> float:
+    """Read the metric as the p of a Minkowski distance."""
     metric = step.effective_metric_
     parameters = {k: v for k, v in (step.effective_metric_params_ or {}).items() if v is not None}
     p = float(parameters.pop("p", 2.0))
     if parameters:
         raise NotCompilable(label_of(step), f"its metric has parameters: {', '.join(sorted(parameters))}")
-    if metric == "minkowski":
-        metric = {1.0: "manhattan", 2.0: "euclidean"}.get(p, metric)
-    if metric in ("euclidean", "l2"):
+    known = {"euclidean": 2.0, "l2": 2.0, "manhattan": 1.0, "cityblock": 1.0, "l1": 1.0, "minkowski": p}
+    if not isinstance(metric, str) or not np.isfinite(known.get(metric, np.inf)):
+        raise NotCompilable(label_of(step), f"its metric {metric!r} is not known")
+    return known[metric]
+
+
+def _metric(p: float) -> tuple[Callable[[Var], Var], Callable[[Var], Var]]:
+    """Choose how differences, shape (n_features, n_train), are reduced, and what makes that a distance."""
+    if p == 2.0:
         return lambda d: _sum(op.mul(d, d)), op.sqrt
-    if metric in ("manhattan", "cityblock", "l1"):
+    if p == 1.0:
         return lambda d: _sum(op.abs(d)), lambda reduced: reduced
-    if metric == "minkowski" and np.isfinite(p):
-        power, root = constant(p), constant(1.0 / p)
-        return lambda d: _sum(op.pow(op.abs(d), power)), lambda reduced: op.pow(reduced, root)
-    raise NotCompilable(label_of(step), f"its metric {metric!r} is not known")
+    return lambda d: _sum(op.pow(op.abs(d), constant(p))), lambda reduced: op.pow(reduced, constant(1.0 / p))
+
+
+def _refuse_ties(step: Any, train: Float64, p: float) -> None:
+    """Look for rows whose last neighbour and the next are equally far.
+
+    Asked are training rows, and rows put together from the values that the training rows have.
+    """
+    from scipy.spatial.distance import cdist
+
+    if step.n_neighbors >= len(train):
+        return
+    random = np.random.default_rng(0)
+    chosen = train[random.permutation(len(train))[:_TIE_ROWS]]
+    made = np.column_stack([random.choice(column, _TIE_ROWS) for column in train.T])
+    for row in np.vstack([chosen, made]):
+        distances = cdist(row[np.newaxis], train, "minkowski", p=p)[0]
+        last, following = np.partition(distances, (step.n_neighbors - 1, step.n_neighbors))[
+            step.n_neighbors - 1 : step.n_neighbors + 1
+        ]
+        if following - last <= 1e-12 * following:
+            raise NotCompilable(label_of(step), "training rows are equally far from a row: which one counts is chance")
 
 
 def _nearest(step: Any, columns: Columns) -> tuple[Var, Var]:
     """Find the neighbours: distances and indices, nearest first, both of shape (n_rows, k)."""
     train = _training_rows(step)
-    reduce, distance = _metric(step)
+    p = _power(step)
+    reduce, distance = _metric(p)
+    _refuse_ties(step, train, p)
     by_feature = constant(np.ascontiguousarray(train.T))
     k = constant([step.n_neighbors], np.int64)
 

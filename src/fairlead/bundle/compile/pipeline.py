@@ -29,6 +29,8 @@ def _column_transformer(transformer: Any, columns: Columns, compilation: Compila
     for name, step, wanted in transformer.transformers_:
         # A set `remainder` comes last in `transformers_`, its columns by name or place like the others'.
         chosen = tuple(columns[place] for place in _places(wanted, columns, compilation, name))
+        # It hands its members slices of the frame, whatever the one before gave.
+        compilation.sparse = False
         if chosen:
             made += _member(step, chosen, compilation, name)
     compilation.sparse = bool(transformer.sparse_output_)
@@ -67,7 +69,7 @@ def _places(wanted: Any, columns: Columns, compilation: Compilation, name: str) 
         stop = None if wanted.stop is None else names.index(wanted.stop) + 1
         return list(range(len(columns)))[None if wanted.start is None else names.index(wanted.start) : stop]
     if np.asarray(wanted).dtype == bool:
-        return np.flatnonzero(wanted).tolist()
+        return [int(place) for place in np.flatnonzero(wanted)]
     found = [wanted] if isinstance(wanted, str | int | np.integer) else list(wanted)
     places = []
     for one in found:

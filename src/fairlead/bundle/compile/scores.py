@@ -6,7 +6,7 @@ is one look-up a source. So 13,000 one-hot columns of two features cost two look
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -142,7 +142,12 @@ def classes_of(step: Any) -> tuple[Scalar, ...]:
     """
     if isinstance(step.classes_, list) or np.ndim(step.classes_) != 1:
         raise NotCompilable(label_of(step), "predicts more than one target")
-    labels = [c.item() if isinstance(c, np.generic) else c for c in step.classes_]
+    labels = plain_classes(step.classes_)
     if not all(isinstance(label, bool | int | float | str) for label in labels):
         raise NotCompilable(label_of(step), "its labels are not strings, numbers or bools")
-    return tuple(labels)
+    return labels
+
+
+def plain_classes(classes: Iterable[Any]) -> tuple[Scalar, ...]:
+    """Take class labels out of numpy."""
+    return tuple(label.item() if isinstance(label, np.generic) else label for label in classes)

@@ -11,6 +11,7 @@ from spox import Var
 from fairlead.bundle.compile.answers import binary, multiclass, regression
 from fairlead.bundle.compile.columns import Columns, Compilation, Float64, Prediction, constant
 from fairlead.bundle.compile.ensembles import Ensemble, Tree, add_up
+from fairlead.bundle.compile.scores import sigmoid, softmax
 from fairlead.bundle.compile.steps import label_of
 from fairlead.errors import NotCompilable
 
@@ -69,8 +70,8 @@ def _gradient_boosting(model: Any, columns: Columns, compilation: Compilation) -
 
 def _boosted_classes(raw: Var, classes: Any, scale: float = 1.0) -> Prediction:
     if len(classes) > 2:
-        return multiclass(op.softmax(raw, axis=1), classes)
-    positive = op.sigmoid(op.mul(raw, constant(scale)))
+        return multiclass(softmax(raw), classes)
+    positive = sigmoid(op.mul(raw, constant(scale)))
     return binary(positive, op.greater_or_equal(raw, constant(0.0)), classes)
 
 

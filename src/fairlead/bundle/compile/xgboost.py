@@ -67,8 +67,8 @@ def _model(
     objective: str = learner["objective"]["name"]
     n_targets = max(1, int(learner["learner_model_param"]["num_class"]))
     trees = _trees(step, learner["gradient_booster"], best, n_targets)
-    link = "exp" if objective in _EXPONENTIAL else "logit" if objective.split(":")[1] == "logistic" else ""
-    base = _base(learner["learner_model_param"]["base_score"], n_targets, link if objective != "binary:logitraw" else "")
+    link = "exp" if objective in _EXPONENTIAL else "logit" if objective.endswith(":logistic") else ""
+    base = _base(learner["learner_model_param"]["base_score"], n_targets, link)
     ensemble = Ensemble(trees, n_targets=n_targets, base=base, strict=True, single=True)
     raw = add_up(ensemble, _sparse(columns, compilation), compilation)
     return _answer(step, objective, raw, classes, n_targets)
