@@ -11,30 +11,16 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
-import typer
+import click
 
 from fairlead import __version__
 from fairlead.errors import FairleadError, InvalidRecords, SourceError
 
-app = typer.Typer(
-    help="Turn a trained tabular model into a verified bundle, and the bundle into a service.",
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-BundleArgument = Annotated[Path, typer.Argument(metavar="DIR", help="A bundle made by `fairlead build`.")]
-
-
-class EngineChoice(StrEnum):
-    """What `--engine` takes."""
-
-    auto = "auto"
-    onnx = "onnx"
-    native = "native"
+FilePath = click.Path(path_type=Path)
+bundle_argument = click.argument("bundle", metavar="DIR", type=FilePath)
 
 
 def main() -> None:
@@ -58,83 +44,69 @@ def main() -> None:
         sys.exit(1)
 
 
-@app.callback(invoke_without_command=True)
-def version(
-    show: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version and exit.")] = False,
-) -> None:
-    """Hold the options of the command itself."""
-    if show:
-        typer.echo(f"fairlead {__version__}")
-        raise typer.Exit
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name="fairlead", message="%(prog)s %(version)s")
+def app() -> None:
+    """Turn a trained tabular model into a verified bundle, and the bundle into a service."""
 
 
 @app.command()
-def build(
-    source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="A model file, an MLflow directory, or module:Class.")
-    ],
-    output_dir: Annotated[Path, typer.Option("--output-dir", "-o", metavar="DIR", help="The bundle to make.")],
-    vectorizer: Annotated[Path | None, typer.Option(help="The DictVectorizer, when in a file of its own.")] = None,
-    data: Annotated[Path | None, typer.Option(help="A sample of the training data: CSV, Parquet, JSON lines.")] = None,
-    target: Annotated[str | None, typer.Option(help="The column of the sample that the model predicts.")] = None,
-    schema: Annotated[Path | None, typer.Option(help="The features, as YAML.")] = None,
-    output: Annotated[
-        list[str] | None, typer.Option(help='What to answer: name=probability:1, "name=probability:1 >= 0.5".')
-    ] = None,
-    code: Annotated[Path | None, typer.Option(help="Your module with prepare(record) or the model's classes.")] = None,
-    name: Annotated[str | None, typer.Option(help="The model's name; the directory's by default.")] = None,
-    model_version: Annotated[
-        str | None, typer.Option(help="The model's version; the start of its digest by default.")
-    ] = None,
-    trust: Annotated[
-        list[str] | None, typer.Option(metavar="MODULE.NAME", help="Let the pickle use this global too.")
-    ] = None,
-    engine: Annotated[EngineChoice, typer.Option(help="auto compiles where it can, onnx insists.")] = EngineChoice.auto,
-) -> None:
-    """Make a verified bundle of a trained model."""
+@click.argument("source")
+@click.option("-o", "--output-dir", metavar="DIR", type=FilePath, required=True, help="The bundle to make.")
+@click.option("--vectorizer", type=FilePath, help="The DictVectorizer, when it is in a file of its own.")
+@click.option("--data", type=FilePath, help="A sample of the training data: CSV, Parquet, JSON lines.")
+@click.option("--target", help="The column of the sample that the model predicts.")
+@click.option("--schema", type=FilePath, help="The features, as YAML.")
+@click.option(
+    "--output",
+    "outputs",
+    multiple=True,
+    help='What to answer: name=probability:1, "name=probability:1 >= 0.5"; may be given several times.',
+)
+@click.option("--code", type=FilePath, help="Your module with prepare(record), or with the model's classes.")
+@click.option("--name", help="The model's name; the directory's by default.")
+@click.option("--model-version", "version", help="The model's version; the start of its digest by default.")
+@click.option("--trust", multiple=True, metavar="MODULE.NAME", help="Let the pickle use this global too.")
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "onnx", "native"]),
+    default="auto",
+    show_default=True,
+    help="auto compiles where it can, onnx insists, native does not try.",
+)
+def build(source: str, output_dir: Path, **told: Any) -> None:
+    """Make a verified bundle of a trained model.
+
+    SOURCE is a model file, a directory in MLflow's format, or module:Class.
+    """
     from fairlead.bundle.build import BuildOptions
     from fairlead.bundle.build import build as build_bundle
-
-    options = BuildOptions(
-        data=data,
-        target=target,
-        schema=schema,
-        outputs=output or (),
-        code=code,
-        name=name,
-        version=model_version,
-        trust=trust or (),
-        engine=engine.value,
-        vectorizer=vectorizer,
-    )
-    with _progress() as progress:
-        report = build_bundle(source, output_dir, options, progress)
-    for warning in report.warnings:
-        sys.stderr.write(f"fairlead: warning: {warning}\n")
     from fairlead.report import built
 
-    typer.echo(built(report.path, report.manifest))
+    with _progress() as progress:
+        made = build_bundle(source, output_dir, BuildOptions(**told), progress)
+    for warning in made.warnings:
+        click.echo(f"fairlead: warning: {warning}", err=True)
+    click.echo(built(made.path, made.manifest))
 
 
 @app.command()
-def inspect(
-    bundle: BundleArgument,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
-) -> None:
+@bundle_argument
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def inspect(bundle: Path, as_json: bool) -> None:
     """Show a bundle's schema, outputs, engine, parity, origin and digest, after verifying every byte."""
     from fairlead import report
     from fairlead.bundle.read import open_bundle
 
     opened = open_bundle(bundle)
-    typer.echo(report.as_json(opened) if as_json else report.as_text(opened))
+    click.echo(report.as_json(opened) if as_json else report.as_text(opened))
 
 
 @app.command()
-def predict(
-    bundle: BundleArgument,
-    row: Annotated[str, typer.Argument(metavar="ROW.json|-", help="A record or an array of records; - reads stdin.")],
-) -> None:
-    """Predict one record, or an array of them, from a file."""
+@bundle_argument
+@click.argument("row", metavar="ROW.json|-")
+def predict(bundle: Path, row: str) -> None:
+    """Predict one record, or an array of them, from a JSON file or, with -, from standard input."""
     import msgspec
 
     from fairlead.predict.predictor import load
@@ -152,17 +124,22 @@ def predict(
     if outcome.rejections:
         raise InvalidRecords([problem for found in outcome.rejections.values() for problem in found])
     answers = outcome.predictions if many else outcome.predictions[0]
-    typer.echo(msgspec.json.format(msgspec.json.encode(answers), indent=2).decode())
+    click.echo(msgspec.json.format(msgspec.json.encode(answers), indent=2).decode())
 
 
 @app.command()
-def serve(
-    bundles: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Bundles made by `fairlead build`.")],
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 9696,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that answer.")] = 1,
-    access_log: Annotated[bool, typer.Option("--access-log", help="Log each request.")] = False,
-) -> None:
+@click.argument("bundles", metavar="DIR...", type=FilePath, nargs=-1, required=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=9696,
+    show_default=True,
+    help="The port to listen on; 0 takes any that is free.",
+)
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that answer.")
+@click.option("--access-log", is_flag=True, help="Log each request to standard output.")
+def serve(bundles: tuple[Path, ...], host: str, port: int, workers: int, access_log: bool) -> None:
     """Serve bundles over HTTP."""
     from fairlead.web import server
 

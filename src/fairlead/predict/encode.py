@@ -85,7 +85,10 @@ class Encoder:
             if codes is None:
                 matrix[:, i] = column.cast(pa.float64(), safe=False).to_numpy()
                 continue
+            if pa.types.is_dictionary(column.type):
+                column = column.cast(column.type.value_type)
             encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
-            table_of_codes = np.array([codes[value] for value in encoded.dictionary.to_pylist()], dtype=np.float64)
-            matrix[:, i] = table_of_codes[encoded.indices.to_numpy()] if len(table_of_codes) else math.nan
+            code_of = np.array([codes.get(value, UNSEEN) for value in encoded.dictionary.to_pylist()], dtype=np.float64)
+            matrix[:, i] = code_of[encoded.indices.to_numpy()] if len(code_of) else math.nan
+            codes.unseen += int(np.count_nonzero(matrix[:, i] == UNSEEN))
         return matrix

@@ -12,8 +12,6 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
 from fairlead.errors import ModelFailed, SchemaError
 from fairlead.predict.engines import to_frame
 from fairlead.predict.validate import Row, Validated, Validator
@@ -74,7 +72,7 @@ class Preparation:
             raise ModelFailed(f"prepare_frame raised {type(error).__name__}: {error}") from error
         if len(records) != len(rows):
             raise ModelFailed(f"prepare_frame: expected {len(rows)} rows back, got {len(records)}")
-        return [{key: _plain(value) for key, value in record.items()} for record in records]
+        return records
 
     def _after(self, checked: Validated) -> Validated:
         for place, problems in checked.rejections.items():
@@ -82,7 +80,3 @@ class Preparation:
                 Problem(problem.path, f"{problem.expected} from prepare", problem.got) for problem in problems
             )
         return checked
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value

@@ -3,18 +3,20 @@
 The common case is one call into msgspec, which checks and converts every record in C. Only when that
 refuses are the records walked one by one in Python, to name each problem of each.
 
-Layer L1; imports msgspec only.
+Layer L1; imports msgspec and numpy only.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
+import numpy as np
 from msgspec import UNSET, Meta
 
 from fairlead.schema import Feature, Problem, Schema
@@ -34,6 +36,12 @@ _EXPECTED = {
     "string": "a string",
     "datetime": "a date and time (RFC 3339)",
 }
+# JSON's own grammar of numbers, so that a value means the same in text and in a body. An integer may end in
+# `.0`, because that is how pandas writes a column of integers with nulls.
+_INT_TEXT = re.compile(r"(-?(?:0|[1-9][0-9]*))(?:\.0+)?")
+_FLOAT_TEXT = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_BOOL_TEXT = {"true": True, "false": False}
+_NOT_ONE = "text that is not one"
 Row = tuple[Any, ...]
 
 
@@ -75,6 +83,8 @@ class Validator:
             if schema.is_closed(feature)
         ]
         self._floats = [i for i, feature in enumerate(schema.features) if feature.type == "float"]
+        self._datetimes = [i for i, feature in enumerate(schema.features) if feature.type == "datetime"]
+        self._by_name = {feature.name: feature for feature in schema.features}
 
     def check(self, records: Sequence[object]) -> Validated:
         """Check every record; never raises for what is in them.
@@ -85,9 +95,9 @@ class Validator:
         """
         try:
             structs = msgspec.convert(records, self._rows_type)
+            rows = [self._row(msgspec.structs.astuple(struct)) for struct in structs]
         except (msgspec.ValidationError, OverflowError):
             return self._check_each(records)
-        rows = [msgspec.structs.astuple(struct) for struct in structs]
         if self._closed and not all(self._in_categories(row) for row in rows):
             return self._check_each(records)
         if not all(self._is_finite(row) for row in rows):
@@ -104,16 +114,15 @@ class Validator:
         """
         record: dict[str, object] = {}
         problems: list[Problem] = []
-        types = {feature.name: feature for feature in self.schema.features}
         for name, text in fields.items():
-            feature = types.get(name)
-            if feature is None or (feature.type == "string" and text):
+            feature = self._by_name.get(name)
+            if feature is None:
                 record[name] = text
                 continue
             try:
                 record[name] = _parse(feature, text)
-            except (msgspec.ValidationError, OverflowError):
-                problems.append(Problem(f"$.{name}", _EXPECTED[feature.type], "text that is not one"))
+            except ValueError as error:
+                problems.append(Problem(_child("$", name), _EXPECTED[feature.type], str(error)))
         return record, problems
 
     def _check_each(self, records: Sequence[object]) -> Validated:
@@ -122,30 +131,42 @@ class Validator:
         rejections: dict[int, tuple[Problem, ...]] = {}
         good: list[object] = []
         for place, record in enumerate(records):
-            problems = self._problems(record, f"$[{place}]")
+            row, problems = self._read(record, f"$[{place}]")
             if problems:
                 rejections[place] = tuple(problems)
             else:
-                rows.append(msgspec.structs.astuple(msgspec.convert(record, self._row_type)))
+                rows.append(row)
                 places.append(place)
                 good.append(record)
         return Validated(rows, places, rejections, self._count_ignored(good))
 
-    def _problems(self, record: object, path: str) -> list[Problem]:
+    def _read(self, record: object, path: str) -> tuple[Row, list[Problem]]:
         if not isinstance(record, Mapping):
-            return [Problem(path, "an object", type_name(record))]
-        problems = []
+            return (), [Problem(path, "an object", type_name(record))]
+        values: list[Any] = []
+        problems: list[Problem] = []
         for feature in self.schema.features:
             here = _child(path, feature.name)
-            if feature.name not in record:
-                if feature.default is UNSET:
-                    problems.append(Problem(here, _EXPECTED[feature.type], "nothing"))
+            if feature.name in record:
+                value, found = _read_value(feature, record[feature.name], here, self.schema.is_closed(feature))
+                values.append(value)
+                problems += found
+            elif feature.default is UNSET:
+                problems.append(Problem(here, _EXPECTED[feature.type], "nothing"))
             else:
-                problems += _value_problems(feature, record[feature.name], here, self.schema.is_closed(feature))
+                values.append(_default(feature))
         if self.schema.extra == "forbid":
             unknown = [key for key in record if key not in self._names]
             problems += [Problem(_child(path, str(key)), "no such feature", type_name(record[key])) for key in unknown]
-        return problems
+        return tuple(values), problems
+
+    def _row(self, row: Row) -> Row:
+        if not self._datetimes:
+            return row
+        values = list(row)
+        for i in self._datetimes:
+            values[i] = _in_utc(values[i])
+        return tuple(values)
 
     def _in_categories(self, row: Row) -> bool:
         return all(row[i] in known for i, known in self._closed)
@@ -179,23 +200,49 @@ def _row_type(schema: Schema) -> type[msgspec.Struct]:
 
 
 def _default(feature: Feature) -> Any:
-    return None if feature.default is None else msgspec.convert(feature.default, _TYPES[feature.type])
+    return None if feature.default is None else _in_utc(msgspec.convert(feature.default, _TYPES[feature.type]))
 
 
-def _value_problems(feature: Feature, value: object, path: str, closed: bool) -> list[Problem]:
+def _read_value(feature: Feature, value: object, path: str, closed: bool) -> tuple[Any, list[Problem]]:
     if value is None:
-        return [] if feature.nullable else [Problem(path, _EXPECTED[feature.type], "null")]
+        return None, [] if feature.nullable else [Problem(path, _EXPECTED[feature.type], "null")]
+    value = _python_value(value)
     try:
-        read = msgspec.convert(value, _TYPES[feature.type])
+        read = _in_utc(msgspec.convert(value, _TYPES[feature.type]))
     except (msgspec.ValidationError, OverflowError):
-        return [Problem(path, _EXPECTED[feature.type], _got(feature, value))]
+        return None, [Problem(path, _EXPECTED[feature.type], _got(feature, value))]
     if isinstance(read, float) and not math.isfinite(read):
-        return [Problem(path, "a finite number", "NaN" if math.isnan(read) else "an infinity")]
+        return None, [Problem(path, "a finite number", "NaN" if math.isnan(read) else "an infinity")]
     if closed and read not in (feature.categories or ()):
         known = ", ".join(map(str, (feature.categories or ())[:12]))
         more = ", …" if len(feature.categories or ()) > 12 else ""
-        return [Problem(path, f"one of {known}{more}", f"another {type_name(value)}")]
-    return []
+        return None, [Problem(path, f"one of {known}{more}", f"another {feature.type}")]
+    return read, []
+
+
+def _python_value(value: object) -> object:
+    """Give what a numpy scalar or a pandas Timestamp stands for, as callers in Python send them."""
+    if isinstance(value, np.generic) and value.dtype.kind in "biufU":
+        return value.item()
+    if isinstance(value, datetime) and type(value) is not datetime:
+        try:
+            return datetime.combine(value.date(), value.timetz())
+        except ValueError:  # pandas's NaT, which is a datetime without a date
+            return value
+    return value
+
+
+def _in_utc(value: Any) -> Any:
+    """Bring a datetime to UTC, which one without a zone is taken to be in, as in an Arrow table.
+
+    Raises
+    ------
+    OverflowError
+        When it is outside the years 1 to 9999 there.
+    """
+    if not isinstance(value, datetime):
+        return value
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 def _got(feature: Feature, value: object) -> str:
@@ -207,18 +254,44 @@ def _got(feature: Feature, value: object) -> str:
 
 
 def _child(path: str, name: str) -> str:
-    return f"{path}.{name}" if name.isidentifier() else f"{path}[{msgspec.json.encode(name).decode()}]"
+    if name.isidentifier():
+        return f"{path}.{name}"
+    # A lone surrogate cannot be written in UTF-8; only a caller in Python can send one.
+    return f"{path}[{msgspec.json.encode(name.encode(errors='backslashreplace').decode()).decode()}]"
 
 
 def _parse(feature: Feature, text: str) -> object:
+    """Read a field; a `ValueError` tells what it is instead."""
     if text == "":
         return None
     if feature.type == "bool":
-        # msgspec would also take 1 and 0, which are numbers here.
-        return {"true": True, "false": False}.get(text.lower(), text)
+        if text.lower() not in _BOOL_TEXT:
+            raise ValueError(_NOT_ONE)
+        return _BOOL_TEXT[text.lower()]
+    if feature.type == "int":
+        return _parse_int(text)
+    if feature.type == "float":
+        if not _FLOAT_TEXT.fullmatch(text):
+            raise ValueError(_NOT_ONE)
+        if not math.isfinite(number := float(text)):
+            raise ValueError("a number too large")
+        return number
     if feature.type == "datetime":
-        return text
-    return msgspec.convert(text, _TYPES[feature.type], strict=False)
+        try:
+            return _in_utc(msgspec.convert(text, datetime))
+        except (msgspec.ValidationError, OverflowError) as error:
+            raise ValueError(_NOT_ONE) from error
+    return text
+
+
+def _parse_int(text: str) -> int:
+    match = _INT_TEXT.fullmatch(text)
+    if match is None:
+        raise ValueError(_NOT_ONE)
+    # Twenty characters hold any number of 64 bits; Python takes long over, or refuses, very long ones.
+    if len(match[1]) > 20 or not INT64_MIN <= (number := int(match[1])) <= INT64_MAX:
+        raise ValueError("an integer beyond 64 bits")
+    return number
 
 
 def type_name(value: object) -> str:
