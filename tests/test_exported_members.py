@@ -5,7 +5,7 @@ from __future__ import annotations
 import fairlead
 
 PUBLIC = {
-    *("build", "load", "Outcome", "Predictor"),
+    *("build", "BuildOptions", "BuildReport", "load", "Outcome", "Predictor"),
     *("Feature", "Output", "Problem", "Schema"),
     *("BundleError", "FairleadError", "InvalidRecords", "MissingExtra", "ModelFailed", "NotCompilable"),
     *("NotFitted", "SchemaError", "ServeError", "SourceError", "UnsafePickle", "VersionSkew"),

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fairlead.bundle.build import BuildOptions as BuildOptions
+    from fairlead.bundle.build import BuildReport as BuildReport
     from fairlead.bundle.build import build as build
     from fairlead.errors import BundleError as BundleError
     from fairlead.errors import FairleadError as FairleadError
@@ -36,7 +38,7 @@ _ERRORS = (
     "ServeError SourceError UnsafePickle VersionSkew"
 )
 _HOMES = {
-    "build": "fairlead.bundle.build",
+    **dict.fromkeys(("BuildOptions", "BuildReport", "build"), "fairlead.bundle.build"),
     **dict.fromkeys(_ERRORS.split(), "fairlead.errors"),
     **dict.fromkeys(("Outcome", "Predictor", "load"), "fairlead.predict.predictor"),
     **dict.fromkeys(("Feature", "Output", "Problem", "Schema"), "fairlead.schema"),

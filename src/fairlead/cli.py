@@ -1,7 +1,7 @@
 """The command `fairlead`: one function a verb, and the only place where the layers are wired together.
 
 Layer L5. Each verb imports what it needs when it runs, so that `fairlead serve` starts without what only
-`fairlead build` uses. Exit codes: 0, 2 for what the user can mend, 1 for a fault of ours.
+`fairlead build` uses. Exit codes: 0, 2 for what the user can mend, 1 for a fault of ours, 130 for Ctrl-C.
 """
 
 from __future__ import annotations
@@ -12,12 +12,17 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from fairlead import __version__
 from fairlead.errors import FairleadError, InvalidRecords, SourceError
+
+# 128 and the number of SIGINT, as a shell tells it.
+INTERRUPTED = 130
+if TYPE_CHECKING:
+    from fairlead.bundle.build import EngineChoice
 
 FilePath = click.Path(path_type=Path)
 bundle_argument = click.argument("bundle", metavar="DIR", type=FilePath)
@@ -26,7 +31,14 @@ bundle_argument = click.argument("bundle", metavar="DIR", type=FilePath)
 def main() -> None:
     """Run the command, and turn every error into one message and an exit code."""
     try:
-        app()
+        # click would end a Ctrl-C with exit code 1 and a word of its own.
+        sys.exit(app(standalone_mode=False))
+    except click.Abort:
+        sys.stderr.write("fairlead: interrupted\n")
+        sys.exit(INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
     except FairleadError as error:
         sys.stderr.write(f"fairlead: {error}\n")
         sys.exit(2)
@@ -74,7 +86,20 @@ def app() -> None:
     show_default=True,
     help="auto compiles where it can, onnx insists, native does not try.",
 )
-def build(source: str, output_dir: Path, **told: Any) -> None:
+def build(
+    source: str,
+    output_dir: Path,
+    vectorizer: Path | None,
+    data: Path | None,
+    target: str | None,
+    schema: Path | None,
+    outputs: tuple[str, ...],
+    code: Path | None,
+    name: str | None,
+    version: str | None,
+    trust: tuple[str, ...],
+    engine: EngineChoice,
+) -> None:
     """Make a verified bundle of a trained model.
 
     SOURCE is a model file, a directory in MLflow's format, or module:Class.
@@ -83,8 +108,20 @@ def build(source: str, output_dir: Path, **told: Any) -> None:
     from fairlead.bundle.build import build as build_bundle
     from fairlead.report import built
 
+    options = BuildOptions(
+        data=data,
+        target=target,
+        schema=schema,
+        outputs=outputs,
+        code=code,
+        name=name,
+        version=version,
+        trust=trust,
+        engine=engine,
+        vectorizer=vectorizer,
+    )
     with _progress() as progress:
-        made = build_bundle(source, output_dir, BuildOptions(**told), progress)
+        made = build_bundle(source, output_dir, options, progress)
     for warning in made.warnings:
         click.echo(f"fairlead: warning: {warning}", err=True)
     click.echo(built(made.path, made.manifest))
@@ -119,10 +156,13 @@ def predict(bundle: Path, row: str) -> None:
         raise SourceError(f"{row}: cannot be read: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise SourceError(f"{row}: expected JSON: {error}") from error
+    except RecursionError as error:
+        raise SourceError(f"{row}: expected one JSON object or array: it is nested too deep") from error
     many = isinstance(records, list)
     outcome = predictor.run(records if many else [records])
     if outcome.rejections:
-        raise InvalidRecords([problem for found in outcome.rejections.values() for problem in found])
+        problems = [problem for found in outcome.rejections.values() for problem in found]
+        raise InvalidRecords(problems if many else [problem.alone() for problem in problems])
     answers = outcome.predictions if many else outcome.predictions[0]
     click.echo(msgspec.json.format(msgspec.json.encode(answers), indent=2).decode())
 

@@ -41,7 +41,8 @@ def as_text(bundle: Bundle) -> str:
     table = Table("feature", "type", "null", "known values", box=None, pad_edge=False, header_style="bold")
     for feature in manifest.schema.features:
         kind = f"{feature.type} ({feature.unit})" if feature.unit else feature.type
-        table.add_row(feature.name, kind, "yes" if feature.nullable else "no", _known(feature))
+        known = _known(feature, manifest.schema.is_closed(feature))
+        table.add_row(feature.name, kind, "yes" if feature.nullable else "no", known)
     facts = Table(box=None, show_header=False, pad_edge=False)
     versions = ", ".join(f"{name} {version}" for name, version in manifest.origin.versions.items())
     for name, text in [
@@ -57,7 +58,7 @@ def as_text(bundle: Bundle) -> str:
     ]:
         facts.add_row(name, text)
     sink = io.StringIO()
-    console = Console(file=sink, width=120, highlight=False)
+    console = Console(file=sink, width=120, highlight=False, markup=False, emoji=False)
     console.print(facts)
     console.print()
     console.print(table)
@@ -80,11 +81,11 @@ def _output(output: Output) -> str:
     return output.name if source == output.name and not compared else f"{output.name} = {source}{compared}"
 
 
-def _known(feature: Feature) -> str:
+def _known(feature: Feature, closed: bool) -> str:
     if feature.categories is not None:
         shown = ", ".join(map(str, feature.categories[:_MOST_CATEGORIES]))
         more = f", … ({len(feature.categories)})" if len(feature.categories) > _MOST_CATEGORIES else ""
-        return f"{shown}{more}{'; closed' if feature.closed else ''}"
+        return f"{shown}{more}{'; closed' if closed else ''}"
     if feature.minimum is not None and feature.maximum is not None:
         return f"{feature.minimum:g} to {feature.maximum:g}"
     return ""

@@ -6,8 +6,11 @@ The schema is read from YAML or derived by `bundle.signature`; `predict.validate
 
 from __future__ import annotations
 
+import difflib
+import math
 import re
-from typing import Literal
+from datetime import UTC, datetime
+from typing import Literal, get_args
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -33,9 +36,21 @@ class Problem(Struct, frozen=True):
     expected: str
     got: str
 
+    def alone(self) -> Problem:
+        """Name it as a problem of a record that came alone: at ``$.tenure``, not ``$[0].tenure``."""
+        return Problem("$" + self.path.removeprefix("$[0]").removeprefix("$"), self.expected, self.got)
+
     def __str__(self) -> str:
-        name = re.split(r"[.\]]", self.path)[-1] or "record"
-        return f"{name}: expected {self.expected}, got {self.got}, at {self.path}"
+        return f"{_last_name(self.path)}: expected {self.expected}, got {self.got}, at {self.path}"
+
+
+def _last_name(path: str) -> str:
+    """Give the last name of a JSONPath, ``record`` where it ends in an index."""
+    quoted = re.search(r'\[("(?:[^"\\]|\\.)*")\]$', path)
+    if quoted:
+        return str(msgspec.json.decode(quoted[1]))
+    plain = re.search(r"\.([^.\]]+)$", path)
+    return plain[1] if plain else "record"
 
 
 class Feature(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -93,11 +108,15 @@ class Schema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
+        sources: set[str] = set()
         for feature in self.features:
             if feature.name in seen:
                 raise SchemaError(f"{feature.name}: feature declared twice")
+            if feature.source in sources:
+                raise SchemaError(f"{feature.name}: another feature is the column {feature.source} already")
             seen.add(feature.name)
-            _check(feature)
+            sources.add(feature.source)
+            _check(feature, self.is_closed(feature))
         if not self.features:
             raise SchemaError("a schema needs at least one feature")
 
@@ -107,7 +126,7 @@ class Schema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
         try:
             return msgspec.convert(data, cls)
         except msgspec.ValidationError as error:
-            raise SchemaError(f"schema: {error}") from error
+            raise SchemaError(f"schema: {error}{_hint(str(error))}") from error
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -118,27 +137,74 @@ class Schema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
         return feature.categories is not None and (feature.closed or self.categories == "closed")
 
 
-def _check(feature: Feature) -> None:
-    kinds: dict[str, tuple[type, ...]] = {
-        "bool": (bool,),
-        "int": (int,),
-        "float": (int, float),
-        "string": (str,),
-        "datetime": (str,),
-    }
-    wanted = kinds[feature.type]
+_KINDS: dict[str, tuple[type, ...]] = {
+    "bool": (bool,),
+    "int": (int,),
+    "float": (int, float),
+    "string": (str,),
+    "datetime": (str,),
+}
+
+
+def _check(feature: Feature, closed: bool) -> None:
     values: list[Scalar] = list(feature.categories or ())
     if feature.default is not UNSET and feature.default is not None:
         values.append(feature.default)
     for value in values:
-        if not isinstance(value, wanted) or (isinstance(value, bool) and feature.type != "bool"):
+        if not isinstance(value, _KINDS[feature.type]) or (isinstance(value, bool) and feature.type != "bool"):
             raise SchemaError(
                 f"{feature.name}: expected {feature.type}, got {type(value).__name__} in its default or categories"
             )
+        if not _is_in_range(feature.type, value):
+            raise SchemaError(f"{feature.name}: {value} in its default or categories is no {_RANGES[feature.type]}")
+    if feature.type == "datetime" and feature.categories is not None:
+        raise SchemaError(f"{feature.name}: a datetime has no categories")
     if feature.default is None and not feature.nullable:
         raise SchemaError(f"{feature.name}: its default is null, so say `nullable: true`")
     if len(set(feature.categories or ())) != len(feature.categories or ()):
         raise SchemaError(f"{feature.name}: a category is listed twice")
+    if closed and feature.default not in (UNSET, None, *(feature.categories or ())):
+        raise SchemaError(f"{feature.name}: its default is not among its categories, which are closed")
+
+
+_RANGES = {
+    "int": "integer of 64 bits",
+    "float": "finite number",
+    "datetime": "date and time (RFC 3339)",
+}
+
+
+def _is_in_range(kind: FeatureType, value: Scalar) -> bool:
+    if kind == "int":
+        return -(2**63) <= int(value) < 2**63
+    try:
+        if kind == "float":
+            return math.isfinite(value)  # type: ignore[arg-type]  # its type was checked before
+        if kind == "datetime":
+            msgspec.convert(value, datetime).astimezone(UTC)
+    except (OverflowError, msgspec.ValidationError):
+        return False
+    return True
+
+
+def _hint(message: str) -> str:
+    """Name what the author of a schema most likely meant, or what there is to choose from."""
+    unknown = re.search(r"unknown field `([^`]*)`(?: - at `([^`]*)`)?", message)
+    if unknown:
+        kind = Feature if "features" in (unknown[2] or "") else Schema
+        near = difflib.get_close_matches(unknown[1], kind.__struct_fields__, 1)
+        return f": did you mean `{near[0]}`?" if near else f": known are {', '.join(kind.__struct_fields__)}"
+    choice = re.search(r"Invalid enum value .* at `\$(?:\.features\[[^]]*\])?\.(\w+)`", message)
+    if choice:
+        return f": known are {', '.join(_CHOICES[choice[1]])}"
+    return ""
+
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "type": get_args(FeatureType),
+    "extra": ("ignore", "forbid"),
+    "categories": ("open", "closed"),
+}
 
 
 class Output(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -160,12 +226,13 @@ class Output(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     threshold: float | None = None
 
 
+# A label may hold what a comparison is made of, as `>50K` does, so that a comparison is what ends in a number.
 _OUTPUT = re.compile(
     r"""\s*(?P<name>[^=<>\s]+)\s*=\s*
         (?P<source>prediction|probability|probabilities)
-        (?::(?P<label>(?:(?!\s*[<>]).)+))?
-        \s*(?:(?P<comparison>>=|<=|>|<)\s*(?P<threshold>\S+))?\s*""",
-    re.VERBOSE,
+        (?::\s*(?P<label>\S.*?))?
+        \s*(?:(?P<comparison>>=|<=|>|<)\s*(?P<threshold>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?))?\s*""",
+    re.VERBOSE | re.ASCII,
 )
 
 
@@ -174,6 +241,8 @@ def parse_output(text: str) -> Output:
 
     >>> parse_output("churn=probability:1 >= 0.5")
     Output(name='churn', source='probability', label='1', comparison='>=', threshold=0.5)
+    >>> parse_output("rich=probability:>50K").label
+    '>50K'
 
     Raises
     ------
@@ -189,9 +258,7 @@ def parse_output(text: str) -> Output:
         raise SchemaError(f"output {text!r}: only a probability has a label")
     if found["comparison"] is not None and found["source"] == "probabilities":
         raise SchemaError(f"output {text!r}: only one number can be compared, name one probability:LABEL")
-    try:
-        threshold = None if found["threshold"] is None else float(found["threshold"])
-    except ValueError as error:
-        raise SchemaError(f"output {text!r}: {found['threshold']!r} is not a number") from error
-    label = None if found["label"] is None else found["label"].strip()
-    return msgspec.convert({**found, "label": label, "threshold": threshold}, Output)
+    threshold = None if found["threshold"] is None else float(found["threshold"])
+    if threshold is not None and not math.isfinite(threshold):
+        raise SchemaError(f"output {text!r}: {found['threshold']} is too large a number")
+    return msgspec.convert({**found, "threshold": threshold}, Output)

@@ -21,7 +21,7 @@ from fairlead.bundle.compile.model import CompiledModel, compile_model
 from fairlead.bundle.fitted import check_fitted
 from fairlead.bundle.manifest import Manifest, Origin, Parity
 from fairlead.bundle.originals import Original, original_of
-from fairlead.bundle.parity import Disagreement, compare
+from fairlead.bundle.parity import compare
 from fairlead.bundle.probes import probes, synthetic_rows
 from fairlead.bundle.read import MODEL, open_bundle
 from fairlead.bundle.user_code import load_module
@@ -123,6 +123,7 @@ def build(
     """
     options = options or BuildOptions()
     directory = Path(target)
+    name = _checked_name(options.name or directory.absolute().name)
     check_target(directory)
     progress("load")
     request = formats.LoadRequest(str(source), options.vectorizer, frozenset(options.trust), options.code)
@@ -136,11 +137,14 @@ def build(
     outputs = _outputs(options.outputs, original)
     arriving = prepared or schema  # what reaches the model
     preparation = None if module is None else Preparation(module, schema, arriving)
-    sample = _sample(schema, arriving, frame, preparation)
     progress("compile")
-    compiled, parity, reason = _compiled(original, arriving, sample, options.engine, progress)
+    compiled, reason = _compiled(original, arriving, options.engine)
+    thresholds = compiled.thresholds if compiled is not None and preparation is None else {}
+    sample = _sample(schema, frame, preparation, thresholds)
+    progress("parity")
+    compiled, parity, reason = _proved(original, arriving, sample, compiled, reason, options.engine)
     manifest = Manifest(
-        name=_checked_name(options.name or directory.absolute().name),
+        name=name,
         version=options.version or _digest(loaded.files)[:12],
         kind=original.kind,
         schema=schema,
@@ -167,7 +171,8 @@ def build(
     )
     progress("write")
     manifest = _write(directory, manifest, loaded, compiled, sample, options.code)
-    return BuildReport(directory, manifest, loaded.warnings)
+    guessed = signature.guesses(original) if options.schema is None and options.data is None else ()
+    return BuildReport(directory, manifest, (*loaded.warnings, *guessed))
 
 
 def _user_module(code: Path | None) -> Any:
@@ -206,9 +211,14 @@ def _outputs(declared: Sequence[str | Output], original: Original) -> tuple[Outp
     return outputs
 
 
-def _sample(schema: Schema, prepared: Schema, frame: pd.DataFrame | None, preparation: Preparation | None) -> _Sample:
+def _sample(
+    schema: Schema,
+    frame: pd.DataFrame | None,
+    preparation: Preparation | None,
+    thresholds: dict[int, list[float]],
+) -> _Sample:
     if frame is None:
-        rows = synthetic_rows(schema)
+        rows = synthetic_rows(schema, thresholds)
         records = [dict(zip(schema.names, row, strict=True)) for row in rows]
     else:
         renamed = frame.rename(columns={feature.source: feature.name for feature in schema.features})
@@ -229,29 +239,57 @@ def _sample(schema: Schema, prepared: Schema, frame: pd.DataFrame | None, prepar
     return _Sample([records[place] for place in after.places], after.rows)
 
 
-def _compiled(
-    original: Original, schema: Schema, sample: _Sample, engine: EngineChoice, progress: Callable[[str], None]
+def _compiled(original: Original, schema: Schema, engine: EngineChoice) -> tuple[CompiledModel | None, str | None]:
+    """Compile, or tell why not."""
+    if engine == "native":
+        return None, "asked for with --engine native"
+    try:
+        return _compile(original, schema), None
+    except NotCompilable as error:
+        if engine == "onnx":
+            raise
+        return None, str(error)
+
+
+def _proved(
+    original: Original,
+    schema: Schema,
+    sample: _Sample,
+    compiled: CompiledModel | None,
+    reason: str | None,
+    engine: EngineChoice,
 ) -> tuple[CompiledModel | None, Parity | None, str | None]:
+    """Keep the compiled model only when it agrees with the original on every row."""
     native = NativeEngine(original.model, original.kind, schema, original.form, original.has_probabilities)
     try:
         native.predict(sample.rows[:100])
+        if compiled is None:
+            return None, None, reason
+        return compiled, _parity(original, native, compiled, schema, sample), None
     except ModelFailed as error:
         raise SourceError(f"the model cannot predict its own features: {error}") from error
-    if engine == "native":
-        return None, None, "asked for with --engine native"
-    try:
-        compiled = _compile(original, schema)
-        progress("parity")
-        engine_made = OnnxEngine(compiled.graph, schema, compiled.classes)
-        found = probes(schema, sample.rows, compiled.thresholds)
-        proof = compare(native, engine_made, sample.rows, found)
-        if isinstance(proof, Disagreement):
-            raise NotCompilable("parity", str(proof))
     except NotCompilable as error:
         if engine == "onnx":
             raise
         return None, None, str(error)
-    return compiled, proof, None
+
+
+def _parity(
+    original: Original, native: NativeEngine, compiled: CompiledModel, schema: Schema, sample: _Sample
+) -> Parity:
+    told, made = ((one.kind, one.classes, one.has_probabilities) for one in (original, compiled))
+    if told != made:
+        raise NotCompilable("parity", f"the original answers {told}, its compiled form {made}")
+    try:
+        engine = OnnxEngine(compiled.graph, schema, compiled.classes)
+        proof = compare(native, engine, sample.rows, probes(schema, sample.rows, compiled.thresholds))
+    except FairleadError:
+        raise
+    except Exception as error:  # a graph that onnxruntime refuses must not stop a model that can be served as it is
+        raise NotCompilable("parity", f"the compiled form failed: {type(error).__name__}: {error}") from error
+    if isinstance(proof, Parity):
+        return proof
+    raise NotCompilable("parity", str(proof))
 
 
 def _compile(original: Original, schema: Schema) -> CompiledModel:

@@ -70,9 +70,15 @@ class BoosterModel:
         return np.column_stack([1 - scores, scores]) if scores.ndim == 1 else scores
 
     def _scores(self, matrix: Any) -> Any:
-        if type(self.inner).__module__.startswith("xgboost"):
-            return np.asarray(self.inner.inplace_predict(matrix), dtype=np.float64)
-        return np.asarray(self.inner.predict(matrix), dtype=np.float64)
+        if not type(self.inner).__module__.startswith("xgboost"):
+            return np.asarray(self.inner.predict(matrix), dtype=np.float64)
+        # multi:softmax would answer labels alone, gblinear predicts nothing in place.
+        data = require("xgboost", "xgboost").DMatrix(matrix)
+        if self.n_classes > 2:
+            margin = np.asarray(self.inner.predict(data, output_margin=True, validate_features=False), np.float64)
+            scores = np.exp(margin - margin.max(axis=1, keepdims=True))
+            return scores / scores.sum(axis=1, keepdims=True)
+        return np.asarray(self.inner.predict(data, validate_features=False), dtype=np.float64)
 
 
 def original_of(loaded: LoadedModel) -> Original:
@@ -126,6 +132,8 @@ def _estimator(model: Any) -> Original:
     has_probabilities = hasattr(model, "predict_proba")
     form = _form(model)
     if base.is_classifier(model):
+        if isinstance(model.classes_, list) or np.ndim(model.classes_) != 1:
+            raise SourceError(f"{type(model).__name__}: predicts more than one output, expected a model of one")
         classes = tuple(label.item() if isinstance(label, np.generic) else label for label in model.classes_)
         return Original(model, "classifier", classes, has_probabilities, form)
     return Original(model, "regressor", None, False, form)

@@ -92,6 +92,8 @@ def _near_thresholds(
     found: list[tuple[int, object]] = []
     for place, points in thresholds.items():
         feature = schema.features[place]
+        if schema.is_closed(feature):
+            continue
         around = np.outer(np.array(points), 1 + _STEPS).ravel()
         if feature.type == "int":
             found += [(place, int(x)) for x in np.unique(np.concatenate([np.floor(around), np.ceil(around)]))]

@@ -36,9 +36,12 @@ class Bundle:
         Raises
         ------
         BundleError
-            When it changed since the bundle was opened.
+            When it changed, or went away, since the bundle was opened.
         """
-        data = (self.path / name).read_bytes()
+        try:
+            data = (self.path / name).read_bytes()
+        except OSError as error:
+            raise BundleError(f"{self.path / name}: cannot be read: {error.strerror}") from error
         if hashlib.sha256(data).hexdigest() != self.manifest.files[name]:
             raise BundleError(_changed(self.path / name))
         return data
@@ -82,8 +85,11 @@ def _files(path: Path) -> set[str]:
 def _sha256(path: Path) -> str:
     if path.is_symlink():
         raise BundleError(f"{path}: expected a file, got a link: build the bundle again")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _changed(path: Path) -> str:

@@ -86,6 +86,18 @@ def schema_of(loaded: LoadedModel, original: Original, frame: pd.DataFrame | Non
     return Schema(features=tuple(known))
 
 
+def guesses(original: Original) -> tuple[str, ...]:
+    """Tell which features of the user's own class were taken for strings because nothing says what they are."""
+    if original.kind != "function":
+        return ()
+    parameters = inspect.signature(original.model.predict).parameters.values()
+    return tuple(
+        f"predict({one.name}) has no annotation, so it is taken for a string: annotate it, or declare it with --schema"
+        for one in parameters
+        if one.annotation is one.empty
+    )
+
+
 def _arguments_schema(loaded: LoadedModel, frame: pd.DataFrame | None) -> Schema:
     if frame is not None:
         return sample_schema(frame)

@@ -32,13 +32,19 @@ def check_target(target: Path) -> None:
     """
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise BundleError(f"{target}: expected a directory for the bundle, there is something else: name another")
-    if target.is_dir() and any(target.iterdir()) and not (target / DESCRIPTOR).is_file():
+    if target.is_dir() and any(target.iterdir()) and not _is_bundle(target):
         raise BundleError(f"{target}: not empty and no bundle, so it is left alone: name another directory")
     parent = target.absolute().parent
     if not parent.is_dir():
         raise BundleError(f"{target}: its parent {parent} does not exist: make it first")
     if not os.access(parent, os.W_OK):
         raise BundleError(f"{target}: its parent {parent} cannot be written to")
+
+
+def _is_bundle(directory: Path) -> bool:
+    """Whether a bundle is there, an intact one or not; MLflow's own models have an `MLmodel` too."""
+    descriptor = directory / DESCRIPTOR
+    return descriptor.is_file() and b"fairlead.bundle.pyfunc" in descriptor.read_bytes()
 
 
 @contextmanager
@@ -56,7 +62,8 @@ def staged(target: Path, files: Mapping[str, bytes]) -> Iterator[Path]:
         for name, data in files.items():
             _write(directory / name, data)
         yield directory
-        _sync(directory)
+        for folder in {(directory / name).parent for name in files} | {directory}:
+            _sync(folder)
         _replace(directory, target)
         _sync(target.parent)
     finally:

@@ -1,6 +1,6 @@
 """Last step of a prediction: what the engine gives becomes the declared outputs.
 
-Layer L1; imports numpy only.
+Layer L1; imports numpy and msgspec only.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from fairlead.errors import SchemaError
+from fairlead.errors import ModelFailed, SchemaError
 from fairlead.schema import Kind, Output, Scalar
 
 _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
@@ -53,6 +54,7 @@ class OutputFormatter:
     """
 
     def __init__(self, outputs: Sequence[Output], classes: Sequence[Scalar] | None, has_probabilities: bool) -> None:
+        self._has_text_labels = any(isinstance(label, str) for label in classes or ())
         self._labels = [label_text(label) for label in classes or ()]
         self._names = tuple(output.name for output in outputs)
         if len(set(self._names)) != len(self._names):
@@ -67,6 +69,11 @@ class OutputFormatter:
         return [dict(zip(self._names, row, strict=True)) for row in zip(*columns, strict=True)]
 
     def _check(self, output: Output, has_probabilities: bool) -> None:
+        if output.source == "prediction" and output.comparison is not None and self._has_text_labels:
+            raise SchemaError(
+                f"output {output.name}: the classes {', '.join(self._labels)} are no numbers to compare: "
+                "compare a probability:LABEL"
+            )
         if output.source != "prediction" and not has_probabilities:
             raise SchemaError(f"output {output.name}: this model gives no probabilities, only `prediction`")
         if output.label is not None and output.label not in self._labels:
@@ -77,11 +84,11 @@ class OutputFormatter:
         if output.comparison is None:
             return lambda prediction: _to_list(source(prediction))
         compare, threshold = _COMPARE[output.comparison], output.threshold
-        return lambda prediction: _to_list(compare(np.asarray(source(prediction), dtype=np.float64), threshold))
+        return lambda prediction: _to_list(compare(_numbers(source(prediction), output.name), threshold))
 
     def _source(self, output: Output) -> Callable[[Prediction], Any]:
         if output.source == "prediction":
-            return lambda prediction: prediction.values
+            return (lambda prediction: prediction.values) if self._labels else (lambda p: _plain(p.values))
         if output.source == "probabilities":
             labels = self._labels
             return lambda prediction: [
@@ -117,3 +124,26 @@ def _probabilities(prediction: Prediction) -> npt.NDArray[np.float64]:
 
 def _to_list(column: Any) -> list[Any]:
     return list(column.tolist() if isinstance(column, np.ndarray) else column)
+
+
+def _plain(values: Any) -> Any:
+    """Make of a function's answers what JSON can hold: they may be numpy's, or hold such."""
+    if isinstance(values, np.ndarray):
+        return values
+    try:
+        return msgspec.to_builtins(values, str_keys=True, enc_hook=_plain_numpy)
+    except (TypeError, RecursionError) as error:
+        raise ModelFailed(f"the model's answer is not JSON: {error}") from error
+
+
+def _plain_numpy(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"it holds a {type(value).__name__}")
+
+
+def _numbers(values: Any, name: str) -> npt.NDArray[np.float64]:
+    try:
+        return np.asarray(values, dtype=np.float64).reshape(len(values))
+    except (TypeError, ValueError) as error:
+        raise ModelFailed(f"output {name}: the model's answer is no number to compare") from error

@@ -6,7 +6,7 @@ Layer L1. Every mode calls `Predictor.run` and nothing else of this package.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
@@ -54,13 +54,12 @@ class Counts:
     Parameters
     ----------
     rows, rejected : records predicted and refused.
-    ignored_keys : keys of records that are no feature.
+    ignored_keys : keys of records that are no feature, and were not refused.
     """
 
     rows: int = 0
     rejected: int = 0
     ignored_keys: int = 0
-    unseen: dict[str, int] = field(default_factory=dict)
 
 
 class Predictor:
@@ -141,7 +140,11 @@ class Predictor:
         return self._validator.parse_text(fields)
 
     def _run_records(self, records: Sequence[object]) -> tuple[list[Answer | None], dict[int, tuple[Problem, ...]]]:
-        checked = self._validator.check(records)
+        return self._run_rows(self._validator.check(records), len(records))
+
+    def _run_rows(
+        self, checked: Validated, n_records: int
+    ) -> tuple[list[Answer | None], dict[int, tuple[Problem, ...]]]:
         if checked.ignored_keys:
             self.counts.ignored_keys += checked.ignored_keys
         if self._preparation is not None:
@@ -151,10 +154,7 @@ class Predictor:
             raise ModelFailed(f"the model gave {len(answers)} predictions for {len(checked.rows)} rows")
         if not checked.rejections:
             return answers, checked.rejections  # type: ignore[return-value]  # list is invariant
-        predictions: list[Answer | None] = [None] * len(records)
-        for place, answer in zip(checked.places, answers, strict=True):
-            predictions[place] = answer
-        return predictions, checked.rejections
+        return _in_input_order(answers, checked.places, n_records), checked.rejections
 
     def _prepared(self, checked: Validated) -> Validated:
         assert self._preparation is not None
@@ -171,14 +171,21 @@ class Predictor:
         return Validated(after.rows, [checked.places[place] for place in after.places], rejections)
 
     def _run_table(self, table: pa.Table) -> tuple[list[Answer | None], dict[int, tuple[Problem, ...]]]:
-        if self._preparation is not None or self.manifest.input_form == "arguments":
-            return self._run_records(checked_table(table, self.schema).table.to_pylist())
         checked = checked_table(table, self.schema)
+        if self._preparation is not None:
+            rows = list(zip(*(column.to_pylist() for column in checked.table.columns), strict=True))
+            validated = Validated(rows, checked.places.tolist(), checked.rejections, checked.ignored_keys)
+            return self._run_rows(validated, table.num_rows)
+        self.counts.ignored_keys += checked.ignored_keys
         answers = self._formatter.rows(self.engine.predict_table(checked.table)) if checked.table.num_rows else []
-        predictions: list[Answer | None] = [None] * table.num_rows
-        for place, answer in zip(checked.places, answers, strict=True):
-            predictions[place] = answer
-        return predictions, checked.rejections
+        return _in_input_order(answers, checked.places.tolist(), table.num_rows), checked.rejections
+
+
+def _in_input_order(answers: Sequence[Answer], places: Sequence[int], n_records: int) -> list[Answer | None]:
+    predictions: list[Answer | None] = [None] * n_records
+    for place, answer in zip(places, answers, strict=True):
+        predictions[place] = answer
+    return predictions
 
 
 def predictor_of(bundle: Bundle) -> Predictor:

@@ -67,6 +67,8 @@ class Preparation:
         assert self._all is not None
         try:
             frame = self._all(to_frame(rows, self._schema))
+            if sorted(frame.index) == list(range(len(rows))):
+                frame = frame.sort_index()  # it may have been sorted or grouped on the way
             records: list[dict[str, Any]] = frame.astype(object).where(frame.notna(), None).to_dict("records")
         except Exception as error:
             raise ModelFailed(f"prepare_frame raised {type(error).__name__}: {error}") from error

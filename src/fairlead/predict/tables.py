@@ -14,6 +14,7 @@ import numpy.typing as npt
 from msgspec import UNSET
 
 from fairlead.errors import InvalidRecords
+from fairlead.predict.validate import EXPECTED, child_path, known_categories
 from fairlead.schema import Feature, Problem, Schema
 
 if TYPE_CHECKING:
@@ -29,11 +30,17 @@ class CheckedTable:
     table : a column a feature, in the schema's order and under its names; NaN has become null.
     places : int64, where each row stood in the input.
     rejections : problems by place in the input.
+    ignored_keys : values in columns that are no feature, in the rows that passed.
     """
 
     table: pa.Table
     places: npt.NDArray[np.int64]
     rejections: dict[int, tuple[Problem, ...]] = field(default_factory=dict)
+    ignored_keys: int = 0
+
+
+# Rows of a column that are wrong: which, what was expected, what came.
+_Bad = tuple[npt.NDArray[np.bool_], str, str]
 
 
 def is_table(data: object) -> TypeGuard[pa.Table]:
@@ -54,21 +61,27 @@ def checked_table(table: pa.Table, schema: Schema) -> CheckedTable:
 
     problems: list[Problem] = []
     columns: list[pa.ChunkedArray] = []
+    bad: list[list[_Bad]] = []
     for feature in schema.features:
-        found = _column(table, feature)
-        if found is None:
-            problems.append(Problem(f"$.{feature.name}", f"a column of {feature.type}", "none"))
+        wanted = f"a column of {feature.type}"
+        count = sum(name in (feature.name, feature.source) for name in table.column_names)
+        if count > 1 and table.column_names.count(feature.name) != 1:
+            problems.append(Problem(child_path("$", feature.name), wanted, f"{count} columns"))
+        elif (found := _column(table, feature)) is None:
+            problems.append(Problem(child_path("$", feature.name), wanted, "none"))
         elif (cast := _cast(found, feature)) is None:
-            problems.append(Problem(f"$.{feature.name}", f"a column of {feature.type}", f"one of {found.type}"))
+            problems.append(Problem(child_path("$", feature.name), wanted, f"one of {found.type}"))
         else:
-            columns.append(cast)
+            columns.append(cast[0])
+            bad.append(cast[1] + _bad(feature, cast[0], cast[1], schema.is_closed(feature)))
+    known = {feature.name for feature in schema.features} | {feature.source for feature in schema.features}
+    extra = [name for name in table.column_names if name not in known]
     if schema.extra == "forbid":
-        known = {feature.name for feature in schema.features} | {feature.source for feature in schema.features}
-        problems += [Problem(f"$.{name}", "no such column", "one") for name in table.column_names if name not in known]
+        problems += [Problem(child_path("$", name), "no such column", "one") for name in extra]
     if problems:
         raise InvalidRecords(problems)
     picked = pa.table(dict(zip(schema.names, columns, strict=True)))
-    return _without_bad_rows(picked, schema)
+    return _without_bad_rows(picked, schema, bad, len(extra))
 
 
 def _column(table: pa.Table, feature: Feature) -> pa.ChunkedArray | None:
@@ -94,60 +107,89 @@ def _arrow_type(feature: Feature) -> Any:
     }[feature.type]
 
 
-def _cast(column: pa.ChunkedArray, feature: Feature) -> pa.ChunkedArray | None:
-    """Bring a column to its feature's type, or None where that would change what it says."""
+def _cast(column: pa.ChunkedArray, feature: Feature) -> tuple[pa.ChunkedArray, list[_Bad]] | None:
+    """Bring a column to its feature's type, with the rows that have no place in it; None when it is of another."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     kind = column.type
-    is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
     if pa.types.is_floating(kind):
         # pandas writes null as NaN, and turns integers with nulls into floats.
-        column = pc.if_else(pc.is_nan(column), pa.scalar(None, kind), column)
+        column = column.cast(pa.float64())
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, pa.float64()), column)
+    is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
     fits = {
         "bool": pa.types.is_boolean(kind),
         "int": is_number,
-        "float": is_number,
+        "float": is_number or pa.types.is_decimal(kind),
         "string": pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind),
         "datetime": pa.types.is_timestamp(kind),
     }[feature.type]
     if not (fits or pa.types.is_null(kind)):
         return None
+    bad = _not_integers(column) if feature.type == "int" else []
+    for mask, _, _ in bad:
+        column = pc.if_else(pa.array(mask), pa.scalar(None, column.type), column)
+    # Of what is cut off there remain the digits that float64 cannot hold, and what is below a microsecond.
+    is_loss_meant = feature.type == "float" or (feature.type == "datetime" and kind != pa.null() and kind.unit == "ns")
     try:
-        return column.cast(_arrow_type(feature))
+        return column.cast(_arrow_type(feature), safe=not is_loss_meant), bad
     except pa.ArrowInvalid:
         return None
 
 
-def _without_bad_rows(table: pa.Table, schema: Schema) -> CheckedTable:
+def _not_integers(column: pa.ChunkedArray) -> list[_Bad]:
+    """Find numbers that are no 64-bit integers."""
+    import pyarrow as pa
+
+    if pa.types.is_uint64(column.type):
+        large = column.to_numpy() > np.iinfo(np.int64).max
+        return [(large, "an integer", "an integer beyond 64 bits")] if large.any() else []
+    if not pa.types.is_floating(column.type):
+        return []
+    values = column.to_numpy()
+    with np.errstate(invalid="ignore"):
+        broken = ~np.isnan(values) & ~((values == np.floor(values)) & (values >= -(2.0**63)) & (values < 2.0**63))
+    return [(broken, "an integer", "a number")] if broken.any() else []
+
+
+def _without_bad_rows(table: pa.Table, schema: Schema, bad: list[list[_Bad]], n_extra: int) -> CheckedTable:
     rejections: dict[int, list[Problem]] = {}
-    for feature, column in zip(schema.features, table.columns, strict=True):
-        for mask, expected, got in _bad(feature, column, schema.is_closed(feature)):
+    for feature, found in zip(schema.features, bad, strict=True):
+        for mask, expected, got in found:
             for place in np.flatnonzero(mask).tolist():
-                rejections.setdefault(place, []).append(Problem(f"$[{place}].{feature.name}", expected, got))
+                path = child_path(f"$[{place}]", feature.name)
+                rejections.setdefault(place, []).append(Problem(path, expected, got))
     keep = np.ones(table.num_rows, dtype=bool)
     keep[list(rejections)] = False
     if rejections:
         table = table.filter(keep)
-    return CheckedTable(table, np.flatnonzero(keep), {place: tuple(found) for place, found in rejections.items()})
+    ordered = {place: tuple(rejections[place]) for place in sorted(rejections)}
+    return CheckedTable(table, np.flatnonzero(keep), ordered, n_extra * table.num_rows)
 
 
-def _bad(feature: Feature, column: pa.ChunkedArray, closed: bool) -> list[tuple[npt.NDArray[np.bool_], str, str]]:
+def _bad(feature: Feature, column: pa.ChunkedArray, told: list[_Bad], closed: bool) -> list[_Bad]:
+    """Find rows that the schema refuses, beyond those `told` already, which are null by now."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    found = []
+    found: list[_Bad] = []
     if column.null_count and not feature.nullable:
-        found.append((np.asarray(column.is_null()), f"a {feature.type}", "null"))
+        missing = np.asarray(column.is_null())
+        for mask, _, _ in told:
+            missing &= ~mask
+        if missing.any():
+            found.append((missing, EXPECTED[feature.type], "null"))
+    infinite = np.zeros(len(column), dtype=bool)
     if feature.type == "float":
         infinite = np.asarray(pc.fill_null(pc.is_inf(column), False))
         if infinite.any():
             found.append((infinite, "a finite number", "an infinity"))
     if closed:
         known = pa.array(list(feature.categories or ()), type=column.type)
-        unknown = np.asarray(pc.and_(pc.invert(pc.is_in(column, value_set=known)), column.is_valid()))
+        unknown = np.asarray(pc.and_(pc.invert(pc.is_in(column, value_set=known)), column.is_valid())) & ~infinite
         if unknown.any():
-            found.append((unknown, "one of the known categories", f"another {feature.type}"))
+            found.append((unknown, known_categories(feature), f"another {feature.type}"))
     return found

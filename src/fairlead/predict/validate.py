@@ -29,7 +29,7 @@ _TYPES: dict[str, Any] = {
     "string": str,
     "datetime": datetime,
 }
-_EXPECTED = {
+EXPECTED = {
     "bool": "a boolean",
     "int": "an integer",
     "float": "a number",
@@ -122,7 +122,7 @@ class Validator:
             try:
                 record[name] = _parse(feature, text)
             except ValueError as error:
-                problems.append(Problem(_child("$", name), _EXPECTED[feature.type], str(error)))
+                problems.append(Problem(child_path("$", name), EXPECTED[feature.type], str(error)))
         return record, problems
 
     def _check_each(self, records: Sequence[object]) -> Validated:
@@ -146,18 +146,20 @@ class Validator:
         values: list[Any] = []
         problems: list[Problem] = []
         for feature in self.schema.features:
-            here = _child(path, feature.name)
+            here = child_path(path, feature.name)
             if feature.name in record:
                 value, found = _read_value(feature, record[feature.name], here, self.schema.is_closed(feature))
                 values.append(value)
                 problems += found
             elif feature.default is UNSET:
-                problems.append(Problem(here, _EXPECTED[feature.type], "nothing"))
+                problems.append(Problem(here, EXPECTED[feature.type], "nothing"))
             else:
                 values.append(_default(feature))
         if self.schema.extra == "forbid":
-            unknown = [key for key in record if key not in self._names]
-            problems += [Problem(_child(path, str(key)), "no such feature", type_name(record[key])) for key in unknown]
+            unknown = {str(key): value for key, value in record.items() if key not in self._names}
+            problems += [
+                Problem(child_path(path, key), "no such feature", type_name(value)) for key, value in unknown.items()
+            ]
         return tuple(values), problems
 
     def _row(self, row: Row) -> Row:
@@ -205,18 +207,16 @@ def _default(feature: Feature) -> Any:
 
 def _read_value(feature: Feature, value: object, path: str, closed: bool) -> tuple[Any, list[Problem]]:
     if value is None:
-        return None, [] if feature.nullable else [Problem(path, _EXPECTED[feature.type], "null")]
+        return None, [] if feature.nullable else [Problem(path, EXPECTED[feature.type], "null")]
     value = _python_value(value)
     try:
         read = _in_utc(msgspec.convert(value, _TYPES[feature.type]))
     except (msgspec.ValidationError, OverflowError):
-        return None, [Problem(path, _EXPECTED[feature.type], _got(feature, value))]
+        return None, [Problem(path, EXPECTED[feature.type], _got(feature, value))]
     if isinstance(read, float) and not math.isfinite(read):
         return None, [Problem(path, "a finite number", "NaN" if math.isnan(read) else "an infinity")]
     if closed and read not in (feature.categories or ()):
-        known = ", ".join(map(str, (feature.categories or ())[:12]))
-        more = ", …" if len(feature.categories or ()) > 12 else ""
-        return None, [Problem(path, f"one of {known}{more}", f"another {feature.type}")]
+        return None, [Problem(path, known_categories(feature), f"another {feature.type}")]
     return read, []
 
 
@@ -253,7 +253,14 @@ def _got(feature: Feature, value: object) -> str:
     return type_name(value)
 
 
-def _child(path: str, name: str) -> str:
+def known_categories(feature: Feature) -> str:
+    """Say which values a closed feature takes."""
+    known = feature.categories or ()
+    return f"one of {', '.join(map(str, known[:12]))}{', …' if len(known) > 12 else ''}"
+
+
+def child_path(path: str, name: str) -> str:
+    """Extend a JSONPath: ``$[3].tenure``, or ``$[3]["monthly charges"]`` where no plain name will do."""
     if name.isidentifier():
         return f"{path}.{name}"
     # A lone surrogate cannot be written in UTF-8; only a caller in Python can send one.

@@ -23,12 +23,15 @@ import spox.opset.ai.onnx.ml.v5 as ml
 import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
-from fairlead.bundle.compile.columns import Columns, Compilation, Float64, Indicator, Value, computed, gather
-from fairlead.errors import NotCompilable
+from fairlead.bundle.compile.columns import Columns, Compilation, Float64, Indicator, Value, computed, constant, gather
 
 Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 _LEQ, _LT, _EQ = 0, 1, 4
+# onnxruntime (1.31) merges a chain of BRANCH_EQ over the whole numbers 1 to 64 into one test of membership,
+# and loses the branches that lead elsewhere. Codes moved off the whole numbers are compared one by one.
+_OFF_WHOLE = 0.5
+_NO_CODE = -2.0
 _MODE_NAMES = {_LEQ: "BRANCH_LEQ", _LT: "BRANCH_LT", _EQ: "BRANCH_EQ"}
 
 
@@ -84,20 +87,16 @@ def leaf_of(value: float, target: int) -> Tree:
 
 
 def add_up(ensemble: Ensemble, columns: Columns, compilation: Compilation) -> Var:
-    """Compile an ensemble: float64 (float32 when `single`), shape (n_rows, n_targets).
-
-    Raises
-    ------
-    NotCompilable
-        When a split tells nothing apart.
-    """
+    """Compile an ensemble: float64 (float32 when `single`), shape (n_rows, n_targets)."""
     base = () if ensemble.base is None else ensemble.base
     trees = [*(leaf_of(float(value), target) for target, value in enumerate(base)), *ensemble.trees]
     columns = _foldable(columns)
     splits = _fold(_Splits.of(trees, ensemble.strict), columns, ensemble)
     _note_thresholds(splits, columns, compilation)
-    values, slots = _slots(columns)
+    values, slots, shift = _slots(columns)
     features = gather(values)
+    if shift.any():
+        features = op.add(features, constant(shift[np.newaxis, :]))
     if ensemble.round_input:
         features = op.cast(features, to=np.float32)
     if not ensemble.single:
@@ -155,12 +154,12 @@ def _fold(splits: _Splits, columns: Columns, ensemble: Ensemble) -> _Splits:
     is_one_hot = np.array([isinstance(column, Indicator) for column in columns])
     here = is_one_hot[splits.feature] & ~splits.is_leaf
     on_left, off_left = (_goes_left(side[splits.feature], splits, ensemble) for side in (on, off))
-    if np.any(here & (on_left == off_left)):
-        raise NotCompilable("trees", "a split on a one-hot column sends both its values the same way")
+    # A split may send both values of a column the same way; then no code is to be equal.
+    code_of = np.where(on_left == off_left, _NO_CODE, code[splits.feature])
     swap = here & off_left
     return replace(
         splits,
-        threshold=np.where(here, code[splits.feature], splits.threshold),
+        threshold=np.where(here, code_of + _OFF_WHOLE, splits.threshold),
         mode=np.where(here, _EQ, splits.mode).astype(np.uint8),
         left=np.where(swap, splits.right, splits.left),
         right=np.where(swap, splits.left, splits.right),
@@ -181,18 +180,19 @@ def _note_thresholds(splits: _Splits, columns: Columns, compilation: Compilation
             compilation.note_thresholds(column, np.unique(splits.threshold[inner & (splits.feature == i)]))
 
 
-def _slots(columns: Columns) -> tuple[list[Value], Int64]:
-    """Find the distinct columns that splits read, and where each input column is among them."""
-    places: dict[tuple[int, int], int] = {}
+def _slots(columns: Columns) -> tuple[list[Value], Int64, Float64]:
+    """Find the distinct columns that splits read, where each input column is among them, and what is added to them."""
+    places: dict[tuple[int, int, bool], int] = {}
     values: list[Value] = []
     slots = []
     for column in columns:
         value = column.source if isinstance(column, Indicator) else column
-        place = places.setdefault((id(value.tensor), value.index), len(values))
+        place = places.setdefault((id(value.tensor), value.index, isinstance(column, Indicator)), len(values))
         if place == len(values):
             values.append(value)
         slots.append(place)
-    return values, np.array(slots, dtype=np.int64)
+    shift = [_OFF_WHOLE if is_code else 0.0 for _, _, is_code in places]
+    return values, np.array(slots, dtype=np.int64), np.array(shift)
 
 
 def _one_value(trees: Sequence[Tree], splits: _Splits, features: Var, ensemble: Ensemble) -> Var:

@@ -6,6 +6,7 @@ bits are those of ``include/LightGBM/tree.h``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,23 @@ import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
 from fairlead.bundle.compile.answers import binary, multiclass, regression
-from fairlead.bundle.compile.columns import Columns, Compilation, Prediction, constant
+from fairlead.bundle.compile.columns import (
+    Columns,
+    Compilation,
+    Prediction,
+    computed,
+    constant,
+    gather,
+    values_of,
+)
 from fairlead.bundle.compile.ensembles import Ensemble, Tree, add_up
 from fairlead.bundle.compile.scores import sigmoid, softmax
 from fairlead.bundle.compile.steps import label_of
 from fairlead.errors import NotCompilable
 
 _CATEGORICAL, _DEFAULT_LEFT = 1, 2
-_MISSING_ZERO, _MISSING_NAN = 1, 2
+_MISSING_NONE, _MISSING_ZERO = 0, 1
+_ZERO = float(np.float32(1e-35))  # kZeroThreshold
 _IDENTITY = ("regression", "regression_l1", "huber", "fair", "quantile", "mape", "lambdarank", "rank_xendcg")
 
 
@@ -33,13 +43,13 @@ def _booster(booster: Any, columns: Columns, compilation: Compilation) -> Predic
 
 
 def _model(step: Any, booster: Any, classes: Any, columns: Columns, compilation: Compilation) -> Prediction:
-    header, *blocks = booster.model_to_string().split("\nTree=")
+    # What follows the trees (importances by the features' names, parameters) is not theirs.
+    header, *blocks = booster.model_to_string().partition("\nend of trees")[0].split("\nTree=")
     settings = dict(line.partition("=")[::2] for line in header.splitlines())
     n_targets = int(settings["num_tree_per_iteration"])
-    trees = [
-        _tree(step, dict(line.partition("=")[::2] for line in block.splitlines()), number % n_targets)
-        for number, block in enumerate(blocks)
-    ]
+    found = [(dict(line.partition("=")[::2] for line in block.splitlines()), i) for i, block in enumerate(blocks)]
+    trees = [_tree(step, block, number % n_targets) for block, number in found]
+    columns = _without_zeros(columns, [block for block, _ in found])
     raw = add_up(Ensemble(trees, n_targets=n_targets, round_input=False), columns, compilation)
     if "average_output" in settings:
         raw = op.div(raw, constant(float(len(trees) // n_targets)))
@@ -91,20 +101,35 @@ def _tree(step: Any, block: dict[str, str], target: int) -> Tree:
         threshold=np.concatenate([threshold, pad]),
         left=left,
         right=right,
-        missing_left=np.concatenate([_missing_left(step, decision, threshold), pad.astype(bool)]),
+        missing_left=np.concatenate([_missing_left(decision, threshold), pad.astype(bool)]),
         value=np.concatenate([np.zeros(n_inner), leaves])[:, np.newaxis],
         target=target,
     )
 
 
-def _missing_left(step: Any, decision: Any, threshold: Any) -> Any:
-    default_left = (decision & _DEFAULT_LEFT) > 0
-    missing = (decision >> 2) & 3
-    zero_left = threshold >= 0
-    if np.any((missing == _MISSING_ZERO) & (default_left != zero_left)):
-        raise NotCompilable(label_of(step), "takes zero for missing")
+def _missing_left(decision: Any, threshold: Any) -> Any:
     # Where it learned of no missing values, LightGBM reads NaN as zero.
-    return np.where(missing == _MISSING_NAN, default_left, zero_left)
+    return np.where(_missing(decision) == _MISSING_NONE, threshold >= 0, (decision & _DEFAULT_LEFT) > 0)
+
+
+def _missing(decision: Any) -> Any:
+    return (decision >> 2) & 3
+
+
+def _without_zeros(columns: Columns, blocks: Sequence[dict[str, str]]) -> Columns:
+    """Make zero null in the columns where it stands for missing; all splits of a column agree on that."""
+    places: set[int] = set()
+    for block in blocks:
+        split, decision = (_numbers(block.get(key, ""), int) for key in ("split_feature", "decision_type"))
+        places |= set(split[_missing(decision) == _MISSING_ZERO].tolist())
+    if not places:
+        return columns
+    chosen = sorted(places)
+    values = computed([columns[place] for place in chosen])
+    tensor = gather(values)
+    tensor = op.where(op.less_or_equal(op.abs(tensor), constant(_ZERO)), constant(np.nan), tensor)
+    made = dict(zip(chosen, values_of(tensor, len(chosen), values), strict=True))
+    return tuple(made.get(place, column) for place, column in enumerate(columns))
 
 
 PREDICTORS = {

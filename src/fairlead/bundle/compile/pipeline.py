@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fairlead.bundle.compile import steps
-from fairlead.bundle.compile.columns import Columns, Compilation, Prediction
+from fairlead.bundle.compile.columns import Columns, Compilation, Prediction, elementwise
 from fairlead.errors import NotCompilable
 
 
@@ -43,11 +43,11 @@ def _feature_union(union: Any, columns: Columns, compilation: Compilation) -> Co
     sparse = False
     for name, step in union.transformer_list:
         compilation.sparse = False
-        made += _member(step, columns, compilation, name)
+        part = _member(step, columns, compilation, name)
+        weight = (union.transformer_weights or {}).get(name)
+        made += part if weight is None else elementwise(part, [("mul", weight)])
         sparse |= compilation.sparse
     compilation.sparse, compilation.explicit_zeros = sparse, False
-    if union.transformer_weights:
-        raise NotCompilable(steps.label_of(union), "weighs its transformers")
     return tuple(made)
 
 
@@ -64,7 +64,7 @@ def _member(step: Any, columns: Columns, compilation: Compilation, name: str) ->
 def _places(wanted: Any, columns: Columns, compilation: Compilation, name: str) -> list[int]:
     if isinstance(wanted, slice) and not isinstance(wanted.start or wanted.stop, str):
         return list(range(len(columns)))[wanted]
-    names = compilation.names if columns is compilation.inputs else ()
+    names = _names(columns, compilation)
     if isinstance(wanted, slice):
         stop = None if wanted.stop is None else names.index(wanted.stop) + 1
         return list(range(len(columns)))[None if wanted.start is None else names.index(wanted.start) : stop]
@@ -80,6 +80,12 @@ def _places(wanted: Any, columns: Columns, compilation: Compilation, name: str) 
         else:
             raise NotCompilable(name, f"picks the column {one!r}, which is no feature of the schema")
     return places
+
+
+def _names(columns: Columns, compilation: Compilation) -> tuple[str | None, ...]:
+    """Name the columns that are features as they came in, as a frame of some of them would."""
+    known = {id(column): name for column, name in zip(compilation.inputs, compilation.names, strict=True)}
+    return tuple(known.get(id(column)) for column in columns)
 
 
 def _searched(search: Any, columns: Columns, compilation: Compilation) -> Prediction:

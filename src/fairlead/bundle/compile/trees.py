@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import spox.opset.ai.onnx.v21 as op
-from spox import Var
 
 from fairlead.bundle.compile.answers import binary, multiclass, regression
 from fairlead.bundle.compile.columns import Columns, Compilation, Float64, Prediction, constant
@@ -65,13 +64,9 @@ def _gradient_boosting(model: Any, columns: Columns, compilation: Compilation) -
     classes = getattr(model, "classes_", None)
     if classes is None:
         return regression(raw)
-    return _boosted_classes(raw, classes, 2.0 if model.loss == "exponential" else 1.0)
-
-
-def _boosted_classes(raw: Var, classes: Any, scale: float = 1.0) -> Prediction:
     if len(classes) > 2:
         return multiclass(softmax(raw), classes)
-    positive = sigmoid(op.mul(raw, constant(scale)))
+    positive = sigmoid(op.mul(raw, constant(2.0 if model.loss == "exponential" else 1.0)))
     return binary(positive, op.greater_or_equal(raw, constant(0.0)), classes)
 
 
@@ -87,8 +82,11 @@ def _histogram_gradient_boosting(model: Any, columns: Columns, compilation: Comp
     ensemble = Ensemble(trees, n_targets=len(start), base=start, round_input=False)
     raw = add_up(ensemble, columns, compilation)
     classes = getattr(model, "classes_", None)
+    if classes is not None and len(classes) > 2:
+        return multiclass(softmax(raw), classes)
     if classes is not None:
-        return _boosted_classes(raw, classes)
+        # At zero this one answers the first class, where gradient boosting answers the second.
+        return binary(sigmoid(raw), op.greater(raw, constant(0.0)), classes)
     return regression(op.exp(raw) if model.loss in ("poisson", "gamma") else raw)
 
 

@@ -46,7 +46,7 @@ _IDENTITY = (
 
 
 def _booster(booster: Any, columns: Columns, compilation: Compilation) -> Prediction:
-    return _model(booster, booster, None, None, columns, compilation)
+    return _model(booster, booster, None, None, _sparse(columns, compilation), compilation)
 
 
 def _estimator(model: Any, columns: Columns, compilation: Compilation) -> Prediction:
@@ -55,8 +55,10 @@ def _estimator(model: Any, columns: Columns, compilation: Compilation) -> Predic
         best = model.best_iteration
     except AttributeError:
         best = None
-    if model.missing is not None and not np.isnan(model.missing):
-        raise NotCompilable(label_of(model), f"takes {model.missing} for missing")
+    missing = np.nan if model.missing is None else float(model.missing)
+    columns = _sparse(columns, compilation)
+    if not np.isnan(missing):
+        columns = _without(columns, np.float32(missing))
     return _model(model, model.get_booster(), classes, best, columns, compilation)
 
 
@@ -65,12 +67,14 @@ def _model(
 ) -> Prediction:
     learner = json.loads(booster.save_raw("json"))["learner"]
     objective: str = learner["objective"]["name"]
+    if int(learner["learner_model_param"].get("num_target", 1)) > 1:
+        raise NotCompilable(label_of(step), "predicts more than one output")
     n_targets = max(1, int(learner["learner_model_param"]["num_class"]))
     trees = _trees(step, learner["gradient_booster"], best, n_targets)
     link = "exp" if objective in _EXPONENTIAL else "logit" if objective.endswith(":logistic") else ""
     base = _base(learner["learner_model_param"]["base_score"], n_targets, link)
     ensemble = Ensemble(trees, n_targets=n_targets, base=base, strict=True, single=True)
-    raw = add_up(ensemble, _sparse(columns, compilation), compilation)
+    raw = add_up(ensemble, columns, compilation)
     return _answer(step, objective, raw, classes, n_targets)
 
 
@@ -142,19 +146,28 @@ def _sparse(columns: Columns, compilation: Compilation) -> Columns:
     """In a scipy sparse matrix xgboost takes what is not stored for missing."""
     if not compilation.sparse:
         return columns
+    return _without(columns, np.float32(0), values=not compilation.explicit_zeros)
+
+
+def _without(columns: Columns, missing: np.float32, *, values: bool = True) -> Columns:
+    """Make a number null in indicators, and in computed columns unless told otherwise."""
+
+    def null(side: float) -> float:
+        return np.nan if np.float32(side) == missing else side
+
     made: list[Column] = [
-        Indicator(column.source, column.value, column.on or np.nan, column.off or np.nan)
+        Indicator(column.source, column.value, null(column.on), null(column.off))
         if isinstance(column, Indicator)
         else column
         for column in columns
     ]
     places = [i for i, column in enumerate(made) if isinstance(column, Value)]
-    if places and not compilation.explicit_zeros:
-        values = [column for column in made if isinstance(column, Value)]
-        tensor = gather(values)
-        absent = op.equal(tensor, constant(0.0))
+    if places and values:
+        plain = [column for column in made if isinstance(column, Value)]
+        tensor = gather(plain)
+        absent = op.equal(op.cast(tensor, to=np.float32), constant(missing, np.float32))
         tensor = op.where(absent, constant(np.nan), tensor)
-        for place, value in zip(places, values_of(tensor, len(values), values), strict=True):
+        for place, value in zip(places, values_of(tensor, len(plain), plain), strict=True):
             made[place] = value
     return tuple(made)
 

@@ -1,4 +1,4 @@
-"""skops files: scikit-learn models without pickle; types outside skops's own list need `--trust` as in a pickle.
+"""skops files: scikit-learn models without pickle; types outside both lists, skops's and ours, need `--trust`.
 
 Source: skops documentation, "Secure persistence with skops".
 """
@@ -70,7 +70,6 @@ def load_skops(
 
 
 def _is_known(name: str) -> bool:
-    """What skops leaves to the caller and the allow-list knows; scikit-learn and numpy are skops's to judge."""
+    """Whether the allow-list has a type that skops leaves to the caller: what a pickle may hold, a skops file may."""
     module, _, last = name.rpartition(".")
-    library = module.partition(".")[0]
-    return name in STDLIB or (library in ("xgboost", "lightgbm", "catboost") and is_allowed(module, last))
+    return name in STDLIB or is_allowed(module, last)
