@@ -17,10 +17,10 @@ RUN := $(VENV)/.filled-run
 PACKAGE := $(VENV)/.filled-package
 TEST := $(VENV)/.filled-test
 
-.PHONY: help demo serve install test format lock clean
+.PHONY: help demo serve install test benchmark format lock clean
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(PACKAGE) ## train, build, serve and ask the iris model of examples/iris
 	@$(BIN)/python examples/iris/demo.py --port $(PORT)
@@ -37,6 +37,9 @@ test: $(TEST) $(PACKAGE) ## everything that has to pass: style, types, layers, t
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2 --cov --cov-report=term
+
+benchmark: $(PACKAGE) ## measure one row, start, memory and build against targets, into benchmarks/RESULTS.md
+	@for one in predictor start build; do $(BIN)/python benchmarks/$$one.py; done
 
 format: $(TEST) ## let ruff write the code its way
 	$(BIN)/ruff check --fix .

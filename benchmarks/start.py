@@ -96,7 +96,10 @@ def run_s(code: str) -> float:
 
 def main() -> None:
     chosen = options(__doc__, repeats=7)
-    served, loaded, imported, bare = [], [], [], []
+    served: list[Start] = []
+    loaded: list[Start] = []
+    imported: list[float] = []
+    bare: list[float] = []
     with tempfile.TemporaryDirectory() as directory:
         forest = train(chosen.data, Path(directory))
         bundle = Path(directory) / "telco"
@@ -106,10 +109,13 @@ def main() -> None:
             example = dict(zip(example["columns"], example["data"][0], strict=True))
         body = json.dumps(example).encode()
         for turn in range(chosen.repeats + 1):
-            found = serve(bundle, body), load(forest), run_s("import fairlead"), run_s("pass")
-            if turn:  # the first fills the disk's cache
-                for one, kept in zip(found, (served, loaded, imported, bare), strict=True):
-                    kept.append(one)
+            if turn == 1:  # the first filled the disk's cache
+                for kept in (served, loaded, imported, bare):
+                    kept.clear()
+            served.append(serve(bundle, body))
+            loaded.append(load(forest))
+            imported.append(run_s("import fairlead"))
+            bare.append(run_s("pass"))
 
     serve_s, load_s = (median([one.time_s for one in some]) for some in (served, loaded))
     import_s, bare_s = median(imported), median(bare)

@@ -44,7 +44,7 @@ from sklearn.preprocessing import (
     RobustScaler,
     StandardScaler,
 )
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from xgboost import XGBClassifier, XGBRegressor
 
 from fairlead.bundle import samples, signature
@@ -290,7 +290,7 @@ def as_a_script(original: Original) -> Callable[[list[dict[str, Any]]], object]:
     model = original.model
     predict = model.predict_proba if original.has_probabilities else model.predict
     if original.form == "records":
-        return lambda records: predict(records)
+        return predict  # type: ignore[no-any-return]
     return lambda records: predict(pd.DataFrame(records))
 
 
@@ -341,8 +341,9 @@ def shortened(reason: str) -> str:
 def known_steps() -> str:
     """List every class that has a compiled form, by library."""
     lines = []
-    for title, names in zip(("Transformers", "Predictors"), steps.tables(), strict=True):
-        libraries = sorted({name.split(".")[0] for name in names})
+    transforms, predictors = (list(table) for table in steps.tables())
+    for title, names in (("Transformers", transforms), ("Predictors", predictors)):
+        libraries = sorted({name.split(".")[0] for name in names} - {"fairlead"})  # OnnxModel: a graph as it is
         for library in libraries:
             found = sorted(name.split(".", 1)[1] for name in names if name.startswith(f"{library}."))
             lines.append(f"- **{title}, {library}**: {', '.join(f'`{name}`' for name in found)}.")
@@ -350,10 +351,10 @@ def known_steps() -> str:
 
 
 def replaced(page: str, name: str, text: str) -> str:
-    """Put `text` between the two markers of `name` in a page.
+    r"""Put `text` between the two markers of `name` in a page.
 
     >>> replaced("a <!-- x --> old <!-- /x --> b", "x", "new")
-    'a <!-- x -->\\n\\nnew\\n\\n<!-- /x --> b'
+    'a <!-- x -->\n\nnew\n\n<!-- /x --> b'
     """
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     before, mark, rest = page.partition(begin)

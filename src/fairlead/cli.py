@@ -19,11 +19,11 @@ import click
 from fairlead import __version__
 from fairlead.errors import FairleadError, InvalidRecords, SourceError
 
-# 128 and the number of SIGINT, as a shell tells it.
-INTERRUPTED = 130
 if TYPE_CHECKING:
     from fairlead.bundle.build import EngineChoice
 
+# 128 and the number of SIGINT, as a shell tells it.
+INTERRUPTED = 130
 FilePath = click.Path(path_type=Path)
 bundle_argument = click.argument("bundle", metavar="DIR", type=FilePath)
 

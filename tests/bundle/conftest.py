@@ -119,12 +119,12 @@ def build_here(tmp_path: Path) -> Build:
     """Pickle a model, or take the source it is given, and build `tmp_path/bundle`."""
     import pickle
 
-    def build_it(source: Any, target: Path | None = None, **options: Any) -> BuildReport:
+    def build_it(source: Any, into: Path | None = None, **options: Any) -> BuildReport:
         if not isinstance(source, str | Path):
             path = tmp_path / "model.pkl"
             path.write_bytes(pickle.dumps(source))
             source = path
-        return build(source, target or tmp_path / "bundle", BuildOptions(**options))
+        return build(source, into or tmp_path / "bundle", BuildOptions(**options))
 
     return build_it
 

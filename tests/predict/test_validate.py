@@ -430,8 +430,9 @@ def test_a_float_survives_its_text(value: float) -> None:
 
 
 @given(
-    value=st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30))]))
-    .filter(lambda one: 2 <= one.year <= 9998)
+    value=st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30))])).filter(
+        lambda one: 2 <= one.year <= 9998
+    )
 )
 def test_a_datetime_comes_out_in_utc(value: datetime) -> None:
     (row,) = of("datetime").check([{"x": value.isoformat()}]).rows

@@ -37,7 +37,10 @@ class OnnxModel:
         options = ort.SessionOptions()
         options.log_severity_level = 3
         graph = self.proto.SerializeToString()
-        self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        try:
+            self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's errors share no base
+            raise SourceError(f"onnxruntime refuses the graph ({error})".replace("\n", " ")) from error
         inputs = self._session.get_inputs()
         if len(inputs) != 1 or inputs[0].type not in _DTYPES or len(inputs[0].shape) != 2:
             told = ", ".join(f"{one.name}: {one.type} {one.shape}" for one in inputs)
@@ -68,32 +71,52 @@ class OnnxModel:
 def without_zip_map(proto: Any) -> Any:
     """Let a graph give its probabilities as a tensor and not as a sequence of maps."""
     onnx = require("onnx", "build")
-    for node in [node for node in proto.graph.node if node.op_type == "ZipMap"]:
+    maps = [node for node in proto.graph.node if node.op_type == "ZipMap"]
+    types = _types(proto) if maps else {}
+    for node in maps:
         for place, output in enumerate(proto.graph.output):
             if output.name == node.output[0]:
-                tensor = onnx.helper.make_tensor_value_info(node.input[0], onnx.TensorProto.FLOAT, [None, None])
+                kind = types.get(node.input[0], onnx.TensorProto.FLOAT)
+                tensor = onnx.helper.make_tensor_value_info(node.input[0], kind, [None, None])
                 proto.graph.output.remove(output)
                 proto.graph.output.insert(place, tensor)
         proto.graph.node.remove(node)
     return proto
 
 
-def _attributes(proto: Any) -> dict[str, Any]:
-    onnx = require("onnx", "build")
-    return {a.name: onnx.helper.get_attribute_value(a) for node in proto.graph.node for a in node.attribute}
+def _types(proto: Any) -> dict[str, int]:
+    """Infer the element type of every tensor, as far as it can be told."""
+    inferred = require("onnx.shape_inference", "build").infer_shapes(proto)
+    return {one.name: one.type.tensor_type.elem_type for one in inferred.graph.value_info}
+
+
+_CLASS_LABELS = ("classlabels_int64s", "classlabels_ints", "classlabels_strings")
+_KEEPS_LABELS = ("Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten")
+_PICKS_LABELS = ("ArrayFeatureExtractor", "Gather")
 
 
 def _classes(proto: Any) -> tuple[Scalar, ...]:
+    """Follow the label back to the node that names the classes, or picks from a table of them."""
     onnx = require("onnx", "build")
-    found = _attributes(proto)
-    for name in ("classlabels_int64s", "classlabels_ints", "classlabels_strings"):
-        if found.get(name):
-            return tuple(value.decode() if isinstance(value, bytes) else int(value) for value in found[name])
-    for initializer in proto.graph.initializer:
-        if initializer.name.split(":")[0] == "classes":
-            values = onnx.numpy_helper.to_array(initializer).ravel().tolist()
-            return tuple(value.decode() if isinstance(value, bytes) else value for value in values)
+    makers = {output: node for node in proto.graph.node for output in node.output}
+    tables = {one.name: one for one in proto.graph.initializer}
+    name = proto.graph.output[0].name
+    while name in makers:
+        node = makers[name]
+        attributes = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
+        labels = next((attributes[key] for key in _CLASS_LABELS if attributes.get(key)), None)
+        if labels is not None:
+            return _plain(labels)
+        if node.op_type in _PICKS_LABELS and node.input[0] in tables:
+            return _plain(onnx.numpy_helper.to_array(tables[node.input[0]]).ravel().tolist())
+        if node.op_type not in _KEEPS_LABELS:
+            break
+        name = node.input[0]
     raise SourceError("the graph has a label but does not tell its classes (no classlabels attribute)")
+
+
+def _plain(labels: Any) -> tuple[Scalar, ...]:
+    return tuple(value.decode() if isinstance(value, bytes) else value for value in labels)
 
 
 def _width(proto: Any) -> int:

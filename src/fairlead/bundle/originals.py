@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -105,17 +107,26 @@ def original_of(loaded: LoadedModel) -> Original:
 
 
 def load_original(bundle: Bundle) -> Any:
-    """Load a native bundle's own model from its verified files."""
+    """Load a native bundle's own model.
+
+    It is loaded from a copy of its verified bytes: what lies in the bundle may change after it was opened.
+    """
     manifest = bundle.manifest
-    code = bundle.path / "code"
-    loaded = reload(
-        manifest.origin.format,
-        bundle.path / "original",
-        code if code.is_dir() else None,
-        trust=frozenset(manifest.trust),
-        model_class=manifest.model_class,
-    )
-    return original_of(loaded).model
+    with TemporaryDirectory(prefix="fairlead-") as copy:
+        for name in manifest.files:
+            if name.startswith(("original/", "code/")):
+                path = Path(copy) / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(bundle.read(name))
+        code = Path(copy) / "code"
+        loaded = reload(
+            manifest.origin.format,
+            Path(copy) / "original",
+            code if code.is_dir() else None,
+            trust=frozenset(manifest.trust),
+            model_class=manifest.model_class,
+        )
+        return original_of(loaded).model
 
 
 def _joined(loaded: LoadedModel) -> Any:

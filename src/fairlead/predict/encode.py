@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fairlead.predict.validate import Row
-from fairlead.schema import Schema
+from fairlead.schema import Feature, Schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,13 +27,23 @@ _FEW_ROWS = 8
 
 
 class Codes(dict[Any, float]):
-    """A feature's categories by their code; what is not among them is counted and becomes -1."""
+    """What each known category is in the matrix; one that is not known is counted.
 
-    unseen = 0
+    Parameters
+    ----------
+    feature : a string's code is its place among the categories; a number or bool stands for itself.
+    """
 
-    def __missing__(self, value: object) -> float:
+    def __init__(self, feature: Feature) -> None:
+        self.is_text = feature.type == "string"
+        categories = feature.categories or ()
+        codes = {value: float(code if self.is_text else value) for code, value in enumerate(categories)}
+        super().__init__(codes | {None: math.nan})
+        self.unseen = 0
+
+    def __missing__(self, value: Any) -> float:
         self.unseen += 1
-        return UNSEEN
+        return UNSEEN if self.is_text else float(value)
 
 
 class Encoder:
@@ -48,9 +58,9 @@ class Encoder:
         self._width = len(schema.features)
         self._names = schema.names
         self._codes = {
-            i: Codes({value: float(code) for code, value in enumerate(feature.categories or ())} | {None: math.nan})
+            i: Codes(feature)
             for i, feature in enumerate(schema.features)
-            if feature.type == "string"
+            if feature.type == "string" or feature.categories is not None
         }
 
     @property
@@ -68,6 +78,12 @@ class Encoder:
                 row[i] = codes[row[i]]
         return np.array(lists, dtype=np.float64).reshape(len(rows), self._width)
 
+    def count_unseen(self, rows: Sequence[Row]) -> None:
+        """Count what `rows` hold outside the categories, for an engine that encodes for itself."""
+        for i, codes in self._codes.items():
+            for row in rows:
+                codes[row[i]]
+
     def _encode_columns(self, rows: Sequence[Row]) -> npt.NDArray[np.float64]:
         matrix = np.empty((len(rows), self._width))
         for i, column in enumerate(zip(*rows, strict=True)):
@@ -82,13 +98,23 @@ class Encoder:
         matrix = np.empty((table.num_rows, self._width))
         for i, column in enumerate(table.columns):
             codes = self._codes.get(i)
-            if codes is None:
-                matrix[:, i] = column.cast(pa.float64(), safe=False).to_numpy()
+            if codes is not None and codes.is_text:
+                matrix[:, i] = _text_codes(column, codes)
                 continue
-            if pa.types.is_dictionary(column.type):
-                column = column.cast(column.type.value_type)
-            encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
-            code_of = np.array([codes.get(value, UNSEEN) for value in encoded.dictionary.to_pylist()], dtype=np.float64)
-            matrix[:, i] = code_of[encoded.indices.to_numpy()] if len(code_of) else math.nan
-            codes.unseen += int(np.count_nonzero(matrix[:, i] == UNSEEN))
+            matrix[:, i] = column.cast(pa.float64(), safe=False).to_numpy()
+            if codes is not None:
+                known = np.fromiter(codes.values(), np.float64)
+                codes.unseen += int(np.count_nonzero(~np.isin(matrix[:, i], known) & ~np.isnan(matrix[:, i])))
         return matrix
+
+
+def _text_codes(column: pa.ChunkedArray, codes: Codes) -> npt.NDArray[np.float64]:
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
+    code_of = np.array([codes.get(value, UNSEEN) for value in encoded.dictionary.to_pylist()], dtype=np.float64)
+    found = code_of[encoded.indices.to_numpy()] if len(code_of) else np.full(len(column), math.nan)
+    codes.unseen += int(np.count_nonzero(found == UNSEEN))
+    return found

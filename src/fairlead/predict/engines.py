@@ -120,12 +120,14 @@ class NativeEngine:
         self._schema = schema
         self._form = form
         self._has_probabilities = has_probabilities
+        self._encoder = Encoder(schema)  # for its count alone: the original encodes for itself
 
     @property
     def unseen(self) -> dict[str, int]:
-        return {}
+        return self._encoder.unseen
 
     def predict(self, rows: Sequence[Row]) -> Prediction:
+        self._encoder.count_unseen(rows)
         if self._form == "arguments":
             return Prediction([self._call(dict(zip(self._schema.names, row, strict=True))) for row in rows])
         if self._form == "records":
@@ -147,7 +149,7 @@ class NativeEngine:
             raise ModelFailed(f"the model gave an array of shape {values.shape} for {len(batch)} rows: one value each")
         values = values.reshape(len(batch))
         if self._kind == "classifier":
-            return Prediction(values.tolist(), None if probabilities is None else np.asarray(probabilities, float))
+            return Prediction(values.tolist(), None if probabilities is None else _matrix(probabilities, len(batch)))
         try:
             return Prediction(values.astype(np.float64))
         except (TypeError, ValueError) as error:
@@ -158,6 +160,16 @@ class NativeEngine:
             return self.model.predict(**arguments)
         except Exception as error:
             raise ModelFailed(f"the model raised {type(error).__name__}: {error}") from error
+
+
+def _matrix(probabilities: Any, n_rows: int) -> npt.NDArray[np.float64]:
+    try:
+        matrix = np.asarray(probabilities, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ModelFailed("the model gave probabilities that are no numbers") from error
+    if matrix.ndim != 2 or len(matrix) != n_rows:
+        raise ModelFailed(f"the model gave probabilities of shape {matrix.shape} for {n_rows} rows")
+    return matrix
 
 
 def to_frame(rows: Sequence[Row], schema: Schema) -> pd.DataFrame:

@@ -150,8 +150,7 @@ class Predictor:
         if self._preparation is not None:
             checked = self._prepared(checked)
         answers = self._formatter.rows(self.engine.predict(checked.rows)) if checked.rows else []
-        if len(answers) != len(checked.rows):
-            raise ModelFailed(f"the model gave {len(answers)} predictions for {len(checked.rows)} rows")
+        _check_count(answers, len(checked.rows))
         if not checked.rejections:
             return answers, checked.rejections  # type: ignore[return-value]  # list is invariant
         return _in_input_order(answers, checked.places, n_records), checked.rejections
@@ -178,7 +177,13 @@ class Predictor:
             return self._run_rows(validated, table.num_rows)
         self.counts.ignored_keys += checked.ignored_keys
         answers = self._formatter.rows(self.engine.predict_table(checked.table)) if checked.table.num_rows else []
+        _check_count(answers, checked.table.num_rows)
         return _in_input_order(answers, checked.places.tolist(), table.num_rows), checked.rejections
+
+
+def _check_count(answers: Sequence[Answer], n_rows: int) -> None:
+    if len(answers) != n_rows:
+        raise ModelFailed(f"the model gave {len(answers)} predictions for {n_rows} rows")
 
 
 def _in_input_order(answers: Sequence[Answer], places: Sequence[int], n_records: int) -> list[Answer | None]:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from msgspec import UNSET
 
 from fairlead.errors import InvalidRecords
-from fairlead.predict.validate import EXPECTED, child_path, known_categories
+from fairlead.predict.validate import EXPECTED, INT64_MAX, child_path, default_of, known_categories
 from fairlead.schema import Feature, Problem, Schema
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _column(table: pa.Table, feature: Feature) -> pa.ChunkedArray | None:
             return table.column(name)
     if feature.default is UNSET:
         return None
-    return pa.chunked_array([pa.array([feature.default] * table.num_rows, type=_arrow_type(feature))])
+    return pa.chunked_array([pa.array([default_of(feature)] * table.num_rows, type=_arrow_type(feature))])
 
 
 def _arrow_type(feature: Feature) -> Any:
@@ -129,6 +129,8 @@ def _cast(column: pa.ChunkedArray, feature: Feature) -> tuple[pa.ChunkedArray, l
     }[feature.type]
     if not (fits or pa.types.is_null(kind)):
         return None
+    if pa.types.is_decimal(kind):
+        column = column.cast(pa.string())  # Arrow's own cast is off by a last place, that of text is exact
     bad = _not_integers(column) if feature.type == "int" else []
     for mask, _, _ in bad:
         column = pc.if_else(pa.array(mask), pa.scalar(None, column.type), column)
@@ -143,9 +145,10 @@ def _cast(column: pa.ChunkedArray, feature: Feature) -> tuple[pa.ChunkedArray, l
 def _not_integers(column: pa.ChunkedArray) -> list[_Bad]:
     """Find numbers that are no 64-bit integers."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     if pa.types.is_uint64(column.type):
-        large = column.to_numpy() > np.iinfo(np.int64).max
+        large = np.asarray(pc.fill_null(pc.greater(column, pa.scalar(INT64_MAX, pa.uint64())), False))
         return [(large, "an integer", "an integer beyond 64 bits")] if large.any() else []
     if not pa.types.is_floating(column.type):
         return []

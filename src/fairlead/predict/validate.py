@@ -41,6 +41,8 @@ EXPECTED = {
 _INT_TEXT = re.compile(r"(-?(?:0|[1-9][0-9]*))(?:\.0+)?")
 _FLOAT_TEXT = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _BOOL_TEXT = {"true": True, "false": False}
+# Names that msgspec takes for no field; records with such are read one by one.
+_NOT_A_FIELD = re.compile(r'["\\\x00-\x1f\ud800-\udfff]')
 _NOT_ONE = "text that is not one"
 Row = tuple[Any, ...]
 
@@ -75,8 +77,7 @@ class Validator:
         self.schema = schema
         self._names = frozenset(schema.names)
         self._all_required = all(feature.default is UNSET for feature in schema.features)
-        self._row_type = _row_type(schema)
-        self._rows_type = list[self._row_type]  # type: ignore[name-defined]
+        self._rows_type = None if any(map(_NOT_A_FIELD.search, schema.names)) else list[_row_type(schema)]  # type: ignore[misc]
         self._closed = [
             (i, frozenset(feature.categories or ()) | ({None} if feature.nullable else set()))
             for i, feature in enumerate(schema.features)
@@ -93,8 +94,10 @@ class Validator:
         ----------
         records : decoded JSON objects; anything else among them is a problem of its own.
         """
+        if self._rows_type is None:
+            return self._check_each(records)
         try:
-            structs = msgspec.convert(records, self._rows_type)
+            structs: list[Any] = msgspec.convert(records, self._rows_type)
             rows = [self._row(msgspec.structs.astuple(struct)) for struct in structs]
         except (msgspec.ValidationError, OverflowError):
             return self._check_each(records)
@@ -154,7 +157,7 @@ class Validator:
             elif feature.default is UNSET:
                 problems.append(Problem(here, EXPECTED[feature.type], "nothing"))
             else:
-                values.append(_default(feature))
+                values.append(default_of(feature))
         if self.schema.extra == "forbid":
             unknown = {str(key): value for key, value in record.items() if key not in self._names}
             problems += [
@@ -188,7 +191,7 @@ def _row_type(schema: Schema) -> type[msgspec.Struct]:
     for i, feature in enumerate(schema.features):
         kind = _TYPES[feature.type]
         kind = kind | None if feature.nullable else kind
-        default = msgspec.NODEFAULT if feature.default is UNSET else _default(feature)
+        default = msgspec.NODEFAULT if feature.default is UNSET else default_of(feature)
         fields.append((f"f{i}", kind, default))
     return msgspec.defstruct(
         "Row",
@@ -201,7 +204,8 @@ def _row_type(schema: Schema) -> type[msgspec.Struct]:
     )
 
 
-def _default(feature: Feature) -> Any:
+def default_of(feature: Feature) -> Any:
+    """Give a feature's default as a row holds it."""
     return None if feature.default is None else _in_utc(msgspec.convert(feature.default, _TYPES[feature.type]))
 
 

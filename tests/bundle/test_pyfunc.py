@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import mlflow.pyfunc
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.exceptions import MlflowException
+from sklearn.compose import make_column_transformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+import fairlead
+from fairlead.bundle.build import BuildReport
+from fairlead.schema import Feature, Schema
+
+Build = Callable[..., BuildReport]
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow")
+
+
+@pytest.mark.parametrize("engine", ["onnx", "native"])
+def test_mlflow_predicts_the_same(build_here: Build, small_tree: Any, numbers_only: pd.DataFrame, engine: str) -> None:
+    path = build_here(small_tree, engine=engine, data=numbers_only).path
+
+    found = mlflow.pyfunc.load_model(str(path)).predict(numbers_only)
+
+    pd.testing.assert_frame_equal(found, fairlead.load(path).predict(numbers_only))
+    assert found["prediction"].tolist() == small_tree.predict(numbers_only).tolist()
+
+
+@pytest.mark.parametrize("engine", ["onnx", "native"])
+def test_strings_integers_and_nulls(build_here: Build, people: pd.DataFrame, engine: str) -> None:
+    encode = make_column_transformer(
+        (OneHotEncoder(handle_unknown="ignore"), ["city", "plan"]), ("passthrough", ["age", "children"])
+    )
+    X = people[["age", "children", "city", "plan"]]
+    model = make_pipeline(encode, LogisticRegression(max_iter=5000)).fit(X, people["income"].isna())
+    path = build_here(model, engine=engine, data=X).path
+
+    found = mlflow.pyfunc.load_model(str(path)).predict(X)
+
+    pd.testing.assert_frame_equal(found, fairlead.load(path).predict(X))
+    expected = model.predict_proba(X)[:, 1]
+    np.testing.assert_allclose([one["True"] for one in found["probabilities"]], expected, atol=1e-9)
+
+
+def test_renamed_columns(build_here: Build, small_tree: Any, numbers_only: pd.DataFrame) -> None:
+    schema = Schema(features=tuple(Feature(name=f"new_{name}", column=name, type="float") for name in "abcd"))
+    path = build_here(small_tree, schema=schema).path
+
+    model = mlflow.pyfunc.load_model(str(path))
+
+    renamed = numbers_only.rename(columns="new_{}".format)
+    assert model.predict(renamed)["prediction"].tolist() == small_tree.predict(numbers_only).tolist()
+    assert model.metadata.get_input_schema().input_names() == ["new_a", "new_b", "new_c", "new_d"]
+
+
+def test_the_signature_is_enforced(build_here: Build, small_tree: Any, numbers_only: pd.DataFrame) -> None:
+    model = mlflow.pyfunc.load_model(str(build_here(small_tree).path))
+
+    with pytest.raises(MlflowException, match=r"Model is missing inputs \['b'\]"):
+        model.predict(numbers_only.drop(columns="b"))
+    with pytest.raises(MlflowException, match="Incompatible input types for column a"):
+        model.predict(numbers_only.assign(a="text"))
+    extra = numbers_only.assign(more=1)
+    assert model.predict(extra)["prediction"].tolist() == small_tree.predict(numbers_only).tolist()
+
+
+def test_the_example_goes_through(build_here: Build, small_tree: Any) -> None:
+    path = str(build_here(small_tree).path)
+
+    example = mlflow.models.Model.load(path).load_input_example(path)
+    assert len(mlflow.pyfunc.load_model(path).predict(example)) == 1
