@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import pickle
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,7 +14,6 @@ import pandas as pd
 import pytest
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier
 
 from fairlead.bundle.build import BuildOptions, BuildReport, build
@@ -117,7 +119,6 @@ def customers_model() -> tuple[Any, Any]:
 @pytest.fixture
 def build_here(tmp_path: Path) -> Build:
     """Pickle a model, or take the source it is given, and build `tmp_path/bundle`."""
-    import pickle
 
     def build_it(source: Any, into: Path | None = None, **options: Any) -> BuildReport:
         if not isinstance(source, str | Path):
@@ -129,7 +130,11 @@ def build_here(tmp_path: Path) -> Build:
     return build_it
 
 
-@pytest.fixture(scope="session")
-def logistic(numbers_only: pd.DataFrame, three: np.ndarray[Any, Any]) -> Any:
-    """Give a small compilable model without thresholds."""
-    return make_pipeline(LogisticRegression(max_iter=5000)).fit(numbers_only[["a", "d"]], three == 1)
+@pytest.fixture(autouse=True)
+def forget_user_code() -> Iterator[None]:
+    """Take the modules that `load_module` made out of the process again: no import system knows them."""
+    yield
+    for name, module in list(sys.modules.items()):
+        made_by_hand = type(module) is ModuleType and module.__spec__ is None and name != "__main__"
+        if made_by_hand and str(getattr(module, "__file__", "")).endswith(".py"):
+            del sys.modules[name]

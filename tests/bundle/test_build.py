@@ -379,7 +379,7 @@ def test_a_model_that_was_not_fitted(build_here: Build, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cls", [DecisionTreeClassifier, DecisionTreeRegressor])
 def test_several_outputs(build_here: Build, numbers_only: pd.DataFrame, three: Array, cls: Any) -> None:
-    with pytest.raises(SourceError, match="more than one output|one value each"):
+    with pytest.raises(SourceError, match=r"more than one output|one value each"):
         build_here(cls(max_depth=2).fit(numbers_only, np.column_stack([three, three])))
 
 

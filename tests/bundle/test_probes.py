@@ -9,7 +9,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from fairlead.bundle.compile.model import compile_model
-from fairlead.bundle.probes import UNSEEN, probes, synthetic_rows
+from fairlead.bundle.probes import FAR, UNSEEN, probes, synthetic_rows
 from fairlead.predict.validate import Validator
 from fairlead.schema import Feature, Schema
 
@@ -82,7 +82,7 @@ def test_oddities() -> None:
     assert any(row[0] is None for row in odd)
     assert all(row[1] is not None for row in odd)
     assert {UNSEEN, ""} <= {row[2] for row in odd}
-    assert {1e30, -1e30, 0.0} <= {row[0] for row in odd}
+    assert {FAR, -FAR, 0.0} <= {row[0] for row in odd}
     assert {2**31, -1} <= {row[1] for row in odd}
 
 

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
-import mlflow.pyfunc
 import numpy as np
 import pandas as pd
 import pytest
-from mlflow.exceptions import MlflowException
 from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -18,11 +17,21 @@ from fairlead.bundle.build import BuildReport
 from fairlead.schema import Feature, Schema
 
 Build = Callable[..., BuildReport]
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow")
+
+
+@pytest.fixture(scope="module")
+def mlflow() -> Any:
+    """Import MLflow, which warns about itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import mlflow.pyfunc
+    return mlflow
 
 
 @pytest.mark.parametrize("engine", ["onnx", "native"])
-def test_mlflow_predicts_the_same(build_here: Build, small_tree: Any, numbers_only: pd.DataFrame, engine: str) -> None:
+def test_mlflow_predicts_the_same(
+    mlflow: Any, build_here: Build, small_tree: Any, numbers_only: pd.DataFrame, engine: str
+) -> None:
     path = build_here(small_tree, engine=engine, data=numbers_only).path
 
     found = mlflow.pyfunc.load_model(str(path)).predict(numbers_only)
@@ -32,7 +41,7 @@ def test_mlflow_predicts_the_same(build_here: Build, small_tree: Any, numbers_on
 
 
 @pytest.mark.parametrize("engine", ["onnx", "native"])
-def test_strings_integers_and_nulls(build_here: Build, people: pd.DataFrame, engine: str) -> None:
+def test_strings_integers_and_nulls(mlflow: Any, build_here: Build, people: pd.DataFrame, engine: str) -> None:
     encode = make_column_transformer(
         (OneHotEncoder(handle_unknown="ignore"), ["city", "plan"]), ("passthrough", ["age", "children"])
     )
@@ -44,10 +53,10 @@ def test_strings_integers_and_nulls(build_here: Build, people: pd.DataFrame, eng
 
     pd.testing.assert_frame_equal(found, fairlead.load(path).predict(X))
     expected = model.predict_proba(X)[:, 1]
-    np.testing.assert_allclose([one["True"] for one in found["probabilities"]], expected, atol=1e-9)
+    np.testing.assert_allclose([one["true"] for one in found["probabilities"]], expected, atol=1e-9)
 
 
-def test_renamed_columns(build_here: Build, small_tree: Any, numbers_only: pd.DataFrame) -> None:
+def test_renamed_columns(mlflow: Any, build_here: Build, small_tree: Any, numbers_only: pd.DataFrame) -> None:
     schema = Schema(features=tuple(Feature(name=f"new_{name}", column=name, type="float") for name in "abcd"))
     path = build_here(small_tree, schema=schema).path
 
@@ -58,18 +67,18 @@ def test_renamed_columns(build_here: Build, small_tree: Any, numbers_only: pd.Da
     assert model.metadata.get_input_schema().input_names() == ["new_a", "new_b", "new_c", "new_d"]
 
 
-def test_the_signature_is_enforced(build_here: Build, small_tree: Any, numbers_only: pd.DataFrame) -> None:
+def test_the_signature_is_enforced(mlflow: Any, build_here: Build, small_tree: Any, numbers_only: pd.DataFrame) -> None:
     model = mlflow.pyfunc.load_model(str(build_here(small_tree).path))
 
-    with pytest.raises(MlflowException, match=r"Model is missing inputs \['b'\]"):
+    with pytest.raises(mlflow.exceptions.MlflowException, match=r"Model is missing inputs \['b'\]"):
         model.predict(numbers_only.drop(columns="b"))
-    with pytest.raises(MlflowException, match="Incompatible input types for column a"):
+    with pytest.raises(mlflow.exceptions.MlflowException, match="Incompatible input types for column a"):
         model.predict(numbers_only.assign(a="text"))
     extra = numbers_only.assign(more=1)
     assert model.predict(extra)["prediction"].tolist() == small_tree.predict(numbers_only).tolist()
 
 
-def test_the_example_goes_through(build_here: Build, small_tree: Any) -> None:
+def test_the_example_goes_through(mlflow: Any, build_here: Build, small_tree: Any) -> None:
     path = str(build_here(small_tree).path)
 
     example = mlflow.models.Model.load(path).load_input_example(path)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 import fairlead
-from fairlead.bundle.build import BuildReport
+from fairlead.bundle.build import BuildOptions, BuildReport, build
 from fairlead.bundle.read import open_bundle
 from fairlead.errors import BundleError
 from fairlead.predict.predictor import predictor_of
@@ -30,10 +31,6 @@ FILES = [
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, small_tree: Any) -> Path:
     """Give a bundle with every kind of file."""
-    import pickle
-
-    from fairlead.bundle.build import BuildOptions, build
-
     folder = tmp_path_factory.mktemp("read")
     (folder / "model.pkl").write_bytes(pickle.dumps(small_tree))
     (folder / "features.py").write_text("class Unused:\n    pass\n")
@@ -157,8 +154,6 @@ def test_a_bundle_that_changes_while_open(bundle: Path, change: str) -> None:
 
 
 def test_a_native_model_is_loaded_from_verified_bytes(build_here: Build, small_tree: Any) -> None:
-    import pickle
-
     opened = open_bundle(build_here(small_tree, engine="native").path)
     (opened.path / "original" / "model.pkl").write_bytes(pickle.dumps("planted"))
 

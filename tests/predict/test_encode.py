@@ -98,3 +98,14 @@ def test_a_column_of_nulls() -> None:
     table = table_of([(None, None, None, None, "x")] * 3)
     matrix = Encoder(SCHEMA).encode_table(table)
     assert np.isnan(matrix[:, :4]).all()
+
+
+@pytest.mark.parametrize("count", [2, 20])
+def test_numbers_outside_their_categories_stay_numbers_and_are_counted(count: int) -> None:
+    schema = Schema(features=(Feature(name="senior", type="int", nullable=True, categories=(0, 1)),))
+    rows = [(0,), (1,), (None,), *[(7,)] * count]
+    by_rows, by_table = Encoder(schema), Encoder(schema)
+    wanted = np.array([[0.0], [1.0], [np.nan], *[[7.0]] * count])
+    np.testing.assert_array_equal(by_rows.encode(rows), wanted)
+    np.testing.assert_array_equal(by_table.encode_table(pa.table({"senior": [row[0] for row in rows]})), wanted)
+    assert by_rows.unseen == by_table.unseen == {"senior": count}

@@ -125,15 +125,11 @@ def _visit(step: Any, columns: Sequence[ColumnFacts], every: Sequence[ColumnFact
     if kind == "SimpleImputer" and isinstance(step.missing_values, float) and np.isnan(step.missing_values):
         for column in columns:
             column.nullable = True
-    if kind.startswith(_TAKES_NULL) or _learned_missing(step):
+    # scikit-learn's other trees keep no trace of whether they learned null: that is for a sample or the user to say.
+    if kind.startswith(_TAKES_NULL):
         for column in columns:
             column.nullable = True
     return kind in _KEEP_COLUMNS or isinstance(step, str)
-
-
-def _learned_missing(step: Any) -> bool:
-    member = step.estimators_[0] if isinstance(getattr(step, "estimators_", None), list) and step.estimators_ else step
-    return getattr(member, "missing_values_in_feature_mask_", None) is not None
 
 
 def _chosen(wanted: Any, columns: Sequence[ColumnFacts]) -> list[ColumnFacts]:

@@ -23,6 +23,8 @@ _BASE_ROWS = 16
 # A threshold lies between two float32 numbers, and rounding to them flips half-way: a quarter of
 # float32's spacing steps over each of those points.
 _STEPS = np.array([-1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0]) * 2.0**-23
+# Farther out the distances between training rows are rounded away, and neighbours are chance in the original too.
+FAR = 1e9
 UNSEEN = "fairlead: a category that nobody trained on"
 
 
@@ -114,7 +116,7 @@ def _odd_values(schema: Schema, feature: Feature) -> list[object]:
     if feature.type == "int":
         return [*odd, 0, -1, 2**31, -(2**31)]
     if feature.type == "float":
-        return [*odd, 0.0, -0.0, 1e-300, 1e9, -1e9, 1e30, -1e30]
+        return [*odd, 0.0, -0.0, 1e-300, FAR, -FAR]
     return odd
 
 

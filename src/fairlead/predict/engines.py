@@ -120,21 +120,22 @@ class NativeEngine:
         self._schema = schema
         self._form = form
         self._has_probabilities = has_probabilities
-        self._encoder = Encoder(schema)  # for its count alone: the original encodes for itself
+        self._encoder = Encoder(schema)
 
     @property
     def unseen(self) -> dict[str, int]:
         return self._encoder.unseen
 
     def predict(self, rows: Sequence[Row]) -> Prediction:
+        if self._form == "matrix":
+            return self._predict(self._encoder.encode(rows))
         self._encoder.count_unseen(rows)
         if self._form == "arguments":
             return Prediction([self._call(dict(zip(self._schema.names, row, strict=True))) for row in rows])
         if self._form == "records":
             names = [feature.source for feature in self._schema.features]
             return self._predict([dict(zip(names, row, strict=True)) for row in rows])
-        frame = to_frame(rows, self._schema)
-        return self._predict(frame if self._form == "frame" else frame.to_numpy(dtype=np.float64))
+        return self._predict(to_frame(rows, self._schema))
 
     def predict_table(self, table: pa.Table) -> Prediction:
         return self.predict(list(zip(*(column.to_pylist() for column in table.columns), strict=True)))

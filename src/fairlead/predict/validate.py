@@ -98,7 +98,9 @@ class Validator:
             return self._check_each(records)
         try:
             structs: list[Any] = msgspec.convert(records, self._rows_type)
-            rows = [self._row(msgspec.structs.astuple(struct)) for struct in structs]
+            rows: list[Row] = [msgspec.structs.astuple(struct) for struct in structs]
+            if self._datetimes:
+                rows = [self._in_utc(row) for row in rows]
         except (msgspec.ValidationError, OverflowError):
             return self._check_each(records)
         if self._closed and not all(self._in_categories(row) for row in rows):
@@ -165,13 +167,8 @@ class Validator:
             ]
         return tuple(values), problems
 
-    def _row(self, row: Row) -> Row:
-        if not self._datetimes:
-            return row
-        values = list(row)
-        for i in self._datetimes:
-            values[i] = _in_utc(values[i])
-        return tuple(values)
+    def _in_utc(self, row: Row) -> Row:
+        return tuple(_in_utc(value) if i in self._datetimes else value for i, value in enumerate(row))
 
     def _in_categories(self, row: Row) -> bool:
         return all(row[i] in known for i, known in self._closed)
