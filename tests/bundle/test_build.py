@@ -471,7 +471,7 @@ def test_a_reader_never_sees_half_a_bundle(build_here: Build, small_tree: Any, t
         while not done.is_set():
             try:
                 data = (target / "MLmodel").read_bytes()
-                seen.add("1" if b"version: '1'" in data else "0")
+                seen.add("1" if b'"version": "1"' in data else "0")
             except OSError as error:
                 torn.append(BundleError(str(error)))
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Any
 
 import pytest
@@ -80,7 +81,7 @@ def test_another_format_version() -> None:
     body["flavors"]["fairlead"] |= {"format_version": 2, "fairlead_version": "9.0"}
 
     with pytest.raises(BundleError, match=r"expected bundle format 1, got 2: use the fairlead that built it \(9.0\)"):
-        decode_descriptor(signed(yaml.safe_dump(body).encode()), "MLmodel")
+        decode_descriptor(signed(json.dumps(body).encode()), "MLmodel")
 
 
 def test_mlflows_own_descriptor_is_none() -> None:

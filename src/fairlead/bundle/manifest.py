@@ -1,10 +1,10 @@
 """`MLmodel`: the one descriptor of a bundle, which is also MLflow's.
 
-The file is YAML as MLflow reads it, with a `fairlead` flavor that holds everything of ours and the
-digest of every other file. Its last line is a comment with the digest of all that stands before it,
-so that a change to any byte of the bundle shows.
+The file is JSON, which MLflow reads as the YAML that it also is, and a server without PyYAML. Its
+`fairlead` flavor holds everything of ours and the digest of every other file. Its last line is a comment
+with the digest of all that stands before it, so that a change to any byte of the bundle shows.
 
-Layer L1; serving imports it, so it needs only msgspec and PyYAML.
+Layer L1; serving imports it, so it needs only msgspec.
 
 Source: MLflow "MLmodel" format, https://mlflow.org/docs/latest/ml/model/#storage-format
 """
@@ -15,7 +15,6 @@ import hashlib
 from typing import Any, Literal
 
 import msgspec
-import yaml
 from msgspec import Struct, field
 
 from fairlead.errors import BundleError
@@ -35,8 +34,8 @@ class Parity(Struct, frozen=True, kw_only=True):
     Parameters
     ----------
     rows : rows compared: the sample's own and those built around thresholds, nulls and extremes.
-    largest_difference : of any number, absolute.
-    tolerance : what was allowed, absolute or relative, the looser.
+    largest_difference : of any number, absolute or relative to the largest of its row, the looser.
+    tolerance : what was allowed of it.
     """
 
     rows: int
@@ -117,9 +116,7 @@ def encode_descriptor(manifest: Manifest, mlflow: dict[str, Any]) -> bytes:
     mlflow : the keys of MLflow's own part: `flavors`, `signature` and such. The `fairlead` flavor is added.
     """
     flavors = {**mlflow.get("flavors", {}), "fairlead": msgspec.to_builtins(manifest)}
-    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    text = yaml.dump({**mlflow, "flavors": flavors}, Dumper=dumper, sort_keys=False, allow_unicode=True, width=120)
-    body = text.encode()
+    body = msgspec.json.format(msgspec.json.encode({**mlflow, "flavors": flavors}), indent=1) + b"\n"
     return body + _DIGEST_LINE + hashlib.sha256(body).hexdigest().encode() + b"\n"
 
 
@@ -142,7 +139,7 @@ def decode_descriptor(data: bytes, where: str) -> Manifest:
         )
     if digest != hashlib.sha256(body).hexdigest().encode() + b"\n":
         raise BundleError(f"{where}: changed since the bundle was built: build it again")
-    flavor = yaml.load(body, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["flavors"]["fairlead"]
+    flavor = msgspec.json.decode(body)["flavors"]["fairlead"]
     written = flavor.get("format_version")
     if written != FORMAT_VERSION:
         raise BundleError(

@@ -31,7 +31,7 @@ class Disagreement:
     ----------
     count : rows that differ.
     first : the first of them.
-    difference : the largest difference of any number; infinite where only one of them is a number.
+    difference : the largest, absolute or relative, the looser; infinite where labels differ.
     """
 
     count: int
@@ -62,7 +62,7 @@ def compare(original: Engine, compiled: Engine, sample: Sequence[Row], found: Pr
         if not group:
             continue
         differences = _differences(expected, compiled.predict(group))
-        bad = ~(differences <= _allowed(expected))
+        bad = differences > TOLERANCE
         largest = max(largest, float(differences[~bad].max(initial=0.0)))
         worst = max(worst, float(differences[bad].max(initial=0.0)))
         wrong += [group[place] for place in np.flatnonzero(bad)]
@@ -99,26 +99,22 @@ def _numbers(prediction: Prediction) -> npt.NDArray[np.float64]:
 
 
 def _differences(expected: Prediction, got: Prediction) -> npt.NDArray[np.float64]:
-    """The largest difference in each row; infinite where the labels differ or one is not a number."""
+    """The largest difference in each row, absolute or relative to its largest number, the looser.
+
+    Infinite where the labels differ or only one of both is a number.
+    """
     if not _is_numeric(expected):
         return np.where(_labels_differ(expected, got), np.inf, 0.0)
     wanted, given = _numbers(expected), _numbers(got)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         apart = np.abs(wanted - given)
+        apart /= np.maximum(1.0, np.nan_to_num(np.abs(wanted).max(axis=1, keepdims=True), nan=1.0))
     apart[(wanted == given) | (np.isnan(wanted) & np.isnan(given))] = 0.0
     apart[np.isnan(apart)] = np.inf
     largest: npt.NDArray[np.float64] = apart.max(axis=1)
     if expected.probabilities is not None:
         largest = np.where(_labels_differ(expected, got), np.inf, largest)
     return largest
-
-
-def _allowed(expected: Prediction) -> npt.NDArray[np.float64]:
-    if not _is_numeric(expected):
-        return np.zeros(len(expected.values))
-    scale = np.abs(_numbers(expected)).max(axis=1)
-    allowed: npt.NDArray[np.float64] = TOLERANCE * np.maximum(1.0, np.nan_to_num(scale, nan=1.0))
-    return allowed
 
 
 def _is_numeric(prediction: Prediction) -> bool:

@@ -94,7 +94,9 @@ def example_of(record: dict[str, Any]) -> dict[str, Any]:
 
 def _plain(column: pd.Series[Any]) -> list[Any]:
     if column.dtype.kind == "M":
-        return [None if value is None else value for value in column.astype(object).where(column.notna(), None)]
+        return [
+            None if missing else value.to_pydatetime() for value, missing in zip(column, column.isna(), strict=True)
+        ]
     return [None if missing else value for value, missing in zip(column.tolist(), column.isna(), strict=True)]
 
 

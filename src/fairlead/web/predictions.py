@@ -71,7 +71,7 @@ class PredictRoute:
         if type(data) is dict:
             outcome = await self.run([data])
             if outcome.rejections:
-                raise _invalid([_alone(problem) for problem in outcome.rejections[0]])
+                raise _invalid([problem.alone() for problem in outcome.rejections[0]])
             return outcome.predictions[0]
         if type(data) is not list:
             raise _invalid([Problem("$", "an object or an array", type_name(data))])
@@ -89,11 +89,11 @@ class PredictRoute:
         features = [(name, count) for name, count in repeated.items() if name in self._features]
         problems = [Problem(f"$.{name}", "one value", f"{count} values") for name, count in features]
         record, unread = self.predictor.parse_text({k: v for k, v in fields.items() if k not in dict(features)})
-        problems = [_plain(problem) for problem in problems + unread]
+        problems += unread
         outcome = await self.run([record])
         # A field that could not be read is missing in the record: it was told already, and better.
         told = {problem.path for problem in problems}
-        problems += [p for p in map(_alone, outcome.rejections.get(0, ())) if p.path not in told]
+        problems += [p for p in map(Problem.alone, outcome.rejections.get(0, ())) if p.path not in told]
         if problems:
             raise _invalid(problems)
         return outcome.predictions[0]
@@ -110,19 +110,6 @@ def _read_query(query: bytes) -> tuple[dict[str, str], dict[str, int]]:
         return fields, {}
     keys = [key for key, _ in pairs]
     return fields, {key: count for key in fields if (count := keys.count(key)) > 1}
-
-
-def _alone(problem: Problem) -> Problem:
-    """Name a problem as one of a record that came alone: ``$.tenure``, not ``$[0].tenure``."""
-    return Problem("$" + problem.path.removeprefix("$[0]").removeprefix("$"), problem.expected, problem.got)
-
-
-def _plain(problem: Problem) -> Problem:
-    """Write the path of a field as validation does: ``$["monthly charges"]`` where no plain name will do."""
-    name = problem.path.removeprefix("$.")
-    if name == problem.path or name.isidentifier():
-        return problem
-    return Problem(f"$[{wire.encode(name).decode()}]", problem.expected, problem.got)
 
 
 def _invalid(problems: Sequence[Problem], where: str = "the record") -> Refusal:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from fairlead.errors import ServeError
 from fairlead.web import wire
 from fairlead.web.bundles import Served, load_all, verify_all
 
+Run = Callable[[socket.socket, Callable[[], None]], None]
 BACKLOG = 2048
 LOGGING: dict[str, Any] = {
     "version": 1,
@@ -79,19 +81,33 @@ def serve(
         raise ServeError(f"expected at least one worker, got {workers}: give `--workers 1` or more")
     with bind(host, port) as listener:
         if workers == 1:
-            from fairlead.web import process
-            from fairlead.web.app import make_app
-
-            served = load_all(bundles)
-            app = make_app(served, settings.max_body_bytes)
+            served, run = prepare(bundles, settings)
             listen(listener, host, port)
-            process.run(app, listener, settings, lambda: announce(served, listener))
+            run(listener, lambda: announce(served, listener))
         else:
             from fairlead.web.workers import Plan, supervise
 
             served = verify_all(bundles)
             listen(listener, host, port)
             supervise(Plan(tuple(bundles), settings, listener), workers, lambda: announce(served, listener))
+
+
+def prepare(bundles: Sequence[Path], settings: Settings) -> tuple[list[Served], Run]:
+    """Load bundles, and give what answers with them in this process.
+
+    Raises
+    ------
+    BundleError, ServeError
+        As `load_all`.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="load") as loader:
+        loading = loader.submit(load_all, bundles)
+        # onnxruntime parses a graph without the interpreter's lock: the server is imported meanwhile.
+        from fairlead.web import process
+        from fairlead.web.app import make_app
+    served = loading.result()
+    app = make_app(served, settings.max_body_bytes)
+    return served, lambda listener, on_started: process.run(app, listener, settings, on_started)
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -24,15 +24,7 @@ MAX_BODY_BYTES = 10 * 1024 * 1024
 JSON_TYPE: Header = (b"content-type", b"application/json")
 PROBLEM_JSON_TYPE: Header = (b"content-type", b"application/problem+json")
 
-
-def _encode_other(value: Any) -> Any:
-    """Make JSON of the numpy scalars and arrays that a user's own class may give."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    raise NotImplementedError(f"a prediction holds a {type(value).__name__}, which is not JSON")
-
-
-encode = msgspec.json.Encoder(enc_hook=_encode_other).encode
+encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 

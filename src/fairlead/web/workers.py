@@ -24,7 +24,6 @@ from pathlib import Path
 
 from fairlead.errors import FairleadError, ServeError
 from fairlead.web import server
-from fairlead.web.bundles import load_all
 
 RESTART_PAUSE_S = 1.0
 
@@ -139,12 +138,8 @@ def _work(plan: Plan, starter: Connection) -> None:
     """Be one worker: load the bundles, tell the parent, answer until told to stop."""
     threading.Thread(target=_follow_parent, daemon=True).start()
     try:
-        # Here, since the parent has no use for it.
-        from fairlead.web import process
-        from fairlead.web.app import make_app
-
-        app = make_app(load_all(plan.bundles), plan.settings.max_body_bytes)
-        process.run(app, plan.listener, plan.settings, lambda: starter.send_bytes(b"started"))
+        _, run = server.prepare(plan.bundles, plan.settings)
+        run(plan.listener, lambda: starter.send_bytes(b"started"))
     except FairleadError as error:
         sys.exit(f"fairlead: {error}")
     except KeyboardInterrupt:

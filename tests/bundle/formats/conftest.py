@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +63,3 @@ def reopen(tmp_path: Path) -> Reload:
         return reload(loaded.format, original, code_dir, **options)
 
     return write_and_reload
-
-
-@pytest.fixture(autouse=True)
-def forget_user_modules() -> Iterator[None]:
-    yield
-    for name, module in list(sys.modules.items()):
-        if hasattr(module, "__fairlead_user_code__"):
-            del sys.modules[name]
