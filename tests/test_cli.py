@@ -266,7 +266,7 @@ def test_build_leaves_alone_what_is_no_bundle(run: Any, model_file: Path, tmp_pa
     thesis.write_text("years of work")
     done = run("build", model_file, "-o", tmp_path / "thesis")
     assert done.code == 2
-    assert "not empty and no bundle" in done.err
+    assert "not empty and no intact bundle" in done.err
     assert run("build", model_file, "-o", thesis).code == 2
     assert run("build", model_file, "-o", tmp_path / "no" / "parent").code == 2
     assert thesis.read_text() == "years of work"

@@ -504,7 +504,7 @@ def test_targets_that_are_refused(build_here: Build, small_tree: Any, tmp_path: 
     expected = {"file": "something else", "link": "something else", "no parent": "does not exist: make it first"}
 
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(BundleError, match=expected.get(kind, "not empty and no bundle, so it is left alone")):
+    with pytest.raises(BundleError, match=expected.get(kind, "not empty and no intact bundle, so it is left alone")):
         build_here(small_tree, into=target)
     assert {*tmp_path.rglob("*")} - {tmp_path / "model.pkl"} == {*before}
 

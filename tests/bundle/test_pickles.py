@@ -408,3 +408,15 @@ def test_an_array_with_a_senseless_shape_is_refused() -> None:
     data = joblib_bytes(np.arange(3.0)).replace(b"K\x03\x85", b"K\xff\x85")
     with pytest.raises(SourceError, match="ends inside an array"):
         load_pickle(data, NOTHING, "model.joblib")
+
+
+def test_an_array_of_another_size_than_was_stepped_over_is_refused(tmp_path: Path) -> None:
+    # A dtype without its digits: the bytes of the array are opcodes to whoever takes its size for zero.
+    array = np.frombuffer(b"K\x010" * 4, dtype="<i4")
+    joblib.dump(array, tmp_path / "array.joblib", protocol=3)
+    data = (tmp_path / "array.joblib").read_bytes()
+    crafted = data.replace(b"X\x02\x00\x00\x00i4", b"X\x01\x00\x00\x00i")
+    assert crafted != data
+    np.testing.assert_array_equal(load_pickle(data, frozenset(), "array.joblib")[0], array)
+    with pytest.raises(SourceError, match=r"array\.joblib"):
+        load_pickle(crafted, frozenset(), "crafted array.joblib")

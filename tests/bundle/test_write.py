@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,7 +85,14 @@ def test_many_at_once(tmp_path: Path) -> None:
 def test_mlflows_own_model_is_no_bundle(tmp_path: Path) -> None:
     (tmp_path / "MLmodel").write_text("flavors:\n  python_function:\n    loader_module: mlflow.sklearn\n")
 
-    with pytest.raises(BundleError, match="not empty and no bundle, so it is left alone"):
+    with pytest.raises(BundleError, match="not empty and no intact bundle, so it is left alone"):
         check_target(tmp_path)
-    (tmp_path / "MLmodel").write_bytes(FILES["MLmodel"])
-    check_target(tmp_path)
+
+
+def test_a_bundle_is_replaced_but_not_what_lies_beside_it(build_here: Any, small_tree: Any) -> None:
+    bundle = build_here(small_tree).path
+    check_target(bundle)
+    (bundle / "original" / "notes.md").write_text("mine")
+
+    with pytest.raises(BundleError, match="so it is left alone"):
+        check_target(bundle)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,11 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from msgspec.structs import replace
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
+from fairlead.bundle.build import BuildOptions, build
 from fairlead.bundle.pyfunc import _load_pyfunc
 from fairlead.errors import BundleError, InvalidRecords, ModelFailed
 from fairlead.predict.predictor import Predictor, load
@@ -241,3 +246,14 @@ def test_a_model_that_gives_too_few_answers_is_its_failure(predictor: Predictor)
     for rows in ([{"x": 1}, {"x": 2}], pa.table({"x": [1, 2]})):
         with pytest.raises(ModelFailed, match="1 predictions for 2 rows"):
             few.run(rows)
+
+
+def test_what_is_no_finite_number_is_refused_and_spoils_no_neighbour(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"x": [1.0, 2.0, 3.0, 4.0]})
+    model = make_pipeline(FunctionTransformer(np.exp), LinearRegression()).fit(frame, [1.0, 2.0, 3.0, 4.0])
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps(model))
+    build(tmp_path / "model.pkl", tmp_path / "bundle", BuildOptions(data=frame))
+    outcome = load(tmp_path / "bundle").run([{"x": 1.0}, {"x": 1000.0}])
+    assert outcome.predictions[0] is not None
+    assert outcome.predictions[1] is None
+    assert [problem.path for problem in outcome.rejections[1]] == ["$[1]"]

@@ -19,7 +19,7 @@ import fairlead
 from fairlead.bundle import descriptor, formats, samples, signature
 from fairlead.bundle.compile.model import CompiledModel, compile_model
 from fairlead.bundle.fitted import check_fitted
-from fairlead.bundle.manifest import Manifest, Origin, Parity
+from fairlead.bundle.manifest import DESCRIPTOR, Manifest, Origin, Parity
 from fairlead.bundle.originals import Original, original_of
 from fairlead.bundle.parity import compare
 from fairlead.bundle.probes import probes, synthetic_rows
@@ -293,9 +293,8 @@ def _parity(
 
 
 def _compile(original: Original, schema: Schema) -> CompiledModel:
-    inner = original.model if type(original.model).__name__ == "OnnxModel" else getattr(original.model, "inner", None)
     try:
-        return compile_model(original.model if inner is None else inner, schema)
+        return compile_model(original.own, schema)
     except FairleadError:
         raise
     except Exception as error:  # a bug here must not stop a model that can be served as it is
@@ -317,8 +316,8 @@ def _write(
     if code is not None:
         files[f"code/{code.name}"] = code.read_bytes()
     files["reference.parquet"] = _parquet(sample.records)
-    files |= descriptor.companions(manifest, example)
-    manifest, files["MLmodel"] = descriptor.finish(manifest, files)
+    files |= descriptor.companions(manifest, example, loaded.files)
+    manifest, files[DESCRIPTOR] = descriptor.finish(manifest, files)
     with staged(directory, files) as partial:
         _try(partial, example)
     return manifest

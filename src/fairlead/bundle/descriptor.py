@@ -16,20 +16,29 @@ from typing import Any
 from msgspec.structs import replace
 
 from fairlead.bundle.manifest import Manifest, encode_descriptor
+from fairlead.bundle.read import EXAMPLE
 from fairlead.schema import Feature
 
 _TYPES = {"bool": "boolean", "int": "long", "float": "double", "string": "string", "datetime": "datetime"}
-_CORE = ("numpy", "onnxruntime", "msgspec", "pyyaml")
-_NATIVE = ("scikit-learn", "pandas", "pyarrow", "skops", "joblib")
+_CORE = ("numpy", "onnxruntime", "msgspec")
+_NATIVE = ("scikit-learn", "scipy", "pandas")
+# Libraries of models by what they are imported as; one that a native bundle's files name has to be installed.
+_BY_IMPORT = {
+    "xgboost": ("xgboost", "xgboost-cpu"),
+    "lightgbm": ("lightgbm",),
+    "catboost": ("catboost",),
+    "skops": ("skops",),
+    "onnx": ("onnx",),
+}
 
 
-def companions(manifest: Manifest, example: dict[str, Any]) -> dict[str, bytes]:
-    """Make the small files that stand beside the model."""
+def companions(manifest: Manifest, example: dict[str, Any], original: dict[str, bytes]) -> dict[str, bytes]:
+    """Make the small files that stand beside the model; `original` is its own files."""
     split = {"columns": list(example), "data": [list(example.values())]}
     python_env = f"python: {platform.python_version()}\ndependencies:\n- -r requirements.txt\n"
     return {
-        "input_example.json": json.dumps(split).encode(),
-        "requirements.txt": "".join(f"{one}\n" for one in _requirements(manifest)).encode(),
+        EXAMPLE: json.dumps(split).encode(),
+        "requirements.txt": "".join(f"{one}\n" for one in _requirements(manifest, original)).encode(),
         "python_env.yaml": python_env.encode(),
     }
 
@@ -52,7 +61,7 @@ def _mlflow_part(manifest: Manifest) -> dict[str, Any]:
         },
         "signature": {"inputs": json.dumps([_column(feature) for feature in manifest.schema.features])},
         "saved_input_example_info": {
-            "artifact_path": "input_example.json",
+            "artifact_path": EXAMPLE,
             "type": "dataframe",
             "pandas_orient": "split",
         },
@@ -65,15 +74,19 @@ def _column(feature: Feature) -> dict[str, Any]:
     return {"type": kind, "name": feature.name, "required": not feature.nullable}
 
 
-def _requirements(manifest: Manifest) -> list[str]:
+def _requirements(manifest: Manifest, original: dict[str, bytes]) -> list[str]:
     names = list(_CORE)
-    if manifest.engine == "native":
+    if manifest.engine == "native" and manifest.kind != "function":
         names += _NATIVE
-        names += ["xgboost", "lightgbm"] if manifest.origin.model.startswith(("xgboost", "lightgbm")) else []
-    found = [f"fairlead=={manifest.fairlead_version}"]
-    for name in names:
-        try:
-            found.append(f"{name}=={version(name)}")
-        except PackageNotFoundError:
-            continue
-    return found
+        for library, packages in _BY_IMPORT.items():
+            if library == manifest.origin.format or any(library.encode() in data for data in original.values()):
+                names += packages
+    return [f"fairlead=={manifest.fairlead_version}", *(f"{name}=={version(name)}" for name in names if _is_here(name))]
+
+
+def _is_here(name: str) -> bool:
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True

@@ -53,7 +53,7 @@ def features_of(original: Original) -> list[Feature]:
     SchemaError
         When it tells nothing of them.
     """
-    model = getattr(original.model, "inner", original.model)
+    model = original.own
     if original.form == "records":
         return _dict_features(first_step(model))
     columns = [ColumnFacts(name) for name in _column_names(model, original)]

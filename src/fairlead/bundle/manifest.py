@@ -139,11 +139,14 @@ def decode_descriptor(data: bytes, where: str) -> Manifest:
         )
     if digest != hashlib.sha256(body).hexdigest().encode() + b"\n":
         raise BundleError(f"{where}: changed since the bundle was built: build it again")
-    flavor = msgspec.json.decode(body)["flavors"]["fairlead"]
-    written = flavor.get("format_version")
-    if written != FORMAT_VERSION:
-        raise BundleError(
-            f"{where}: expected bundle format {FORMAT_VERSION}, got {written}: "
-            f"use the fairlead that built it ({flavor.get('fairlead_version')}) or build it again"
-        )
-    return msgspec.convert(flavor, Manifest)
+    try:
+        flavor = msgspec.json.decode(body)["flavors"]["fairlead"]
+        written = flavor.get("format_version")
+        if written != FORMAT_VERSION:
+            raise BundleError(
+                f"{where}: expected bundle format {FORMAT_VERSION}, got {written}: "
+                f"use the fairlead that built it ({flavor.get('fairlead_version')}) or build it again"
+            )
+        return msgspec.convert(flavor, Manifest)
+    except (msgspec.MsgspecError, KeyError, TypeError, AttributeError) as error:
+        raise BundleError(f"{where}: expected the manifest of a bundle, got {error}: build it again") from error

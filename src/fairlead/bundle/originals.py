@@ -33,6 +33,7 @@ class Original:
     classes : a classifier's labels, in the order of its probabilities.
     has_probabilities : whether it gives them.
     form : how rows are handed to it, see `bundle.manifest.Manifest`.
+    inner : the user's own object, where `model` is a shape put around it.
     """
 
     model: Any
@@ -40,11 +41,17 @@ class Original:
     classes: tuple[Scalar, ...] | None
     has_probabilities: bool
     form: InputForm
+    inner: Any = None
+
+    @property
+    def own(self) -> Any:
+        """The user's own object."""
+        return self.model if self.inner is None else self.inner
 
     @property
     def class_name(self) -> str:
         """The class of what is inside, as ``sklearn.pipeline.Pipeline``."""
-        cls = type(getattr(self.model, "inner", self.model))
+        cls = type(self.own)
         return f"{cls.__module__}.{cls.__qualname__}"
 
 
@@ -102,7 +109,8 @@ def original_of(loaded: LoadedModel) -> Original:
     if type(loaded.model).__name__ == "Booster" and library in ("xgboost", "lightgbm"):
         booster = BoosterModel(loaded.model, _booster_classes(loaded.model, library))
         classes = tuple(range(booster.n_classes)) or None
-        return Original(booster, "classifier" if classes else "regressor", classes, bool(classes), "matrix")
+        kind: Kind = "classifier" if classes else "regressor"
+        return Original(booster, kind, classes, bool(classes), "matrix", loaded.model)
     return _estimator(_joined(loaded))
 
 

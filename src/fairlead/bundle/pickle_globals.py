@@ -68,7 +68,7 @@ def resolve(
             approved[written] = StoredArray
             continue
         approved[written] = _find(module, name, what, findings.sklearn_versions, modules)
-        if full not in trust and full not in STDLIB and not _is_itself(approved[written], module):
+        if full not in trust and full not in STDLIB and not is_itself(approved[written], module):
             raise refuse(frozenset({full}), what, "which belongs to another library")
     return approved
 
@@ -105,7 +105,7 @@ def _skewed(module: str, name: str, what: str, versions: set[str]) -> VersionSke
     return VersionSkew(f"{what}: {module}.{name} is not in the installed {library}: {cure}")
 
 
-def _is_itself(found: object, module: str) -> bool:
+def is_itself(found: object, module: str) -> bool:
     """Whether an object comes from where its name says, and would be allowed under its own name too."""
     kind = found if isinstance(found, type) or hasattr(found, "__qualname__") else type(found)
     home, own = getattr(kind, "__module__", None), getattr(kind, "__qualname__", "")

@@ -35,13 +35,13 @@ class Findings:
     references : every global, as written in the file, with the name it has in Python 3.
     sklearn_versions : from the states of estimators.
     indirect : globals whose result is called, or which are themselves changed.
-    arrays : offsets in the stream where joblib's raw arrays begin.
+    arrays : bytes of joblib's raw arrays by the offset where they begin; None for one of Python objects.
     """
 
     references: dict[Reference, Reference] = field(default_factory=dict)
     sklearn_versions: set[str] = field(default_factory=set)
     indirect: set[str] = field(default_factory=set)
-    arrays: set[int] = field(default_factory=set)
+    arrays: dict[int, int | None] = field(default_factory=dict)
 
 
 class StoredArray:
@@ -158,13 +158,14 @@ class DryWalk(_Stream):
             self.stack[-1] = _Made("numpy.ndarray", ())
 
     def _skip_array(self, state: Any) -> None:
-        self.findings.arrays.add(self.file.tell())
+        start = self.file.tell()
         itemsize, has_objects = _layout(state["dtype"])
         if has_objects:
+            self.findings.arrays[start] = None
             DryWalk(self.file, self.findings).load()
             return
         self._skip_padding(state.get("numpy_array_alignment_bytes"))
-        size = _count(state["shape"]) * itemsize
+        size = self.findings.arrays[start] = _count(state["shape"]) * itemsize
         if len(self.file.getbuffer()) - self.file.tell() < size:
             raise EOFError("it ends inside an array")
         self.file.seek(size, io.SEEK_CUR)
@@ -192,12 +193,14 @@ class RealWalk(_Stream):
     def _read_array(self, stored: StoredArray) -> Any:
         import numpy as np
 
-        if self.file.tell() not in self.findings.arrays:
-            raise pickle.UnpicklingError("an array stands where none was found before")
+        count = _count(stored.shape)
+        size = None if stored.dtype.hasobject else count * stored.dtype.itemsize
+        # Were one byte more or less read here than was stepped over before, other opcodes would run than were checked.
+        if self.findings.arrays.get(self.file.tell(), -1) != size:
+            raise pickle.UnpicklingError("an array is not the one that was found there before")
         if stored.dtype.hasobject:
             return RealWalk(self.file, self.findings, self.approved).load()
         self._skip_padding(getattr(stored, "numpy_array_alignment_bytes", None))
-        count = _count(stored.shape)
         data = bytearray(self.file.read(count * stored.dtype.itemsize))
         array = np.frombuffer(data, stored.dtype) if data else np.empty(count, stored.dtype)
         if not stored.dtype.isnative:

@@ -8,11 +8,15 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from fairlead.bundle.manifest import DESCRIPTOR, Manifest, decode_descriptor
 from fairlead.errors import BundleError
 
 MODEL = "model.onnx"
+EXAMPLE = "input_example.json"
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,11 @@ class Bundle:
     manifest: Manifest
     digest: str
 
+    def example(self) -> dict[str, Any]:
+        """Give the record that the bundle was tried with."""
+        split = msgspec.json.decode(self.read(EXAMPLE))
+        return dict(zip(split["columns"], split["data"][0], strict=True))
+
     def read(self, name: str) -> bytes:
         """Read one file, and verify the very bytes that are handed out.
 
@@ -42,7 +51,7 @@ class Bundle:
             data = (self.path / name).read_bytes()
         except OSError as error:
             raise BundleError(f"{self.path / name}: cannot be read: {error.strerror}") from error
-        if hashlib.sha256(data).hexdigest() != self.manifest.files[name]:
+        if hashlib.sha256(data).hexdigest() != self.manifest.files.get(name):
             raise BundleError(_changed(self.path / name))
         return data
 
@@ -65,9 +74,9 @@ def open_bundle(path: Path) -> Bundle:
     except OSError as error:
         raise BundleError(f"{descriptor}: cannot be read: {error.strerror}") from error
     manifest = decode_descriptor(data, str(descriptor))
-    there = _files(path)
+    there = files_of(path)
     for name in sorted(there - manifest.files.keys()):
-        raise BundleError(f"{path / name}: not part of the bundle: remove it or build again")
+        raise BundleError(f"{path / name}: not part of the bundle: remove it")
     for name in sorted(manifest.files.keys() - there):
         raise BundleError(f"{path / name}: missing from the bundle: build it again")
     for name, digest in manifest.files.items():
@@ -76,7 +85,8 @@ def open_bundle(path: Path) -> Bundle:
     return Bundle(path, manifest, hashlib.sha256(data).hexdigest())
 
 
-def _files(path: Path) -> set[str]:
+def files_of(path: Path) -> set[str]:
+    """List the files below a bundle's directory but its descriptor, by path with forward slashes."""
     # A link is a file of the bundle only by what it points to, which may change: it is never expected.
     found = (entry for entry in path.rglob("*") if entry.is_symlink() or not entry.is_dir())
     return {entry.relative_to(path).as_posix() for entry in found} - {DESCRIPTOR}

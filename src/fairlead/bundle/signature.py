@@ -129,8 +129,13 @@ def _with_model_categories(declared: Schema, known: Sequence[Feature], original:
         raise SchemaError(f"schema: the model also wants {', '.join(missing)}: declare it")
     if unknown:
         raise SchemaError(f"schema: the model knows no feature {', '.join(sorted(unknown))}: remove it")
-    ordered = (replace(by_source[f.source], categories=_merged(by_source[f.source], f)) for f in known)
+    ordered = (_completed(by_source[feature.source], feature) for feature in known)
     return replace(declared, features=tuple(ordered))
+
+
+def _completed(declared: Feature, known: Feature) -> Feature:
+    # What an encoder refuses stays refused, whatever was declared: it would raise.
+    return replace(declared, categories=_merged(declared, known), closed=declared.closed or known.closed)
 
 
 def _merged(feature: Feature, known: Feature) -> tuple[Scalar, ...] | None:

@@ -15,7 +15,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from fairlead.bundle.manifest import DESCRIPTOR
+from fairlead.bundle.manifest import DESCRIPTOR, decode_descriptor
+from fairlead.bundle.read import files_of
 from fairlead.errors import BundleError
 
 _AT_FDCWD = -100
@@ -33,7 +34,9 @@ def check_target(target: Path) -> None:
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise BundleError(f"{target}: expected a directory for the bundle, there is something else: name another")
     if target.is_dir() and any(target.iterdir()) and not _is_bundle(target):
-        raise BundleError(f"{target}: not empty and no bundle, so it is left alone: name another directory")
+        raise BundleError(
+            f"{target}: not empty and no intact bundle, so it is left alone: name another directory or remove it"
+        )
     parent = target.absolute().parent
     if not parent.is_dir():
         raise BundleError(f"{target}: its parent {parent} does not exist: make it first")
@@ -42,9 +45,13 @@ def check_target(target: Path) -> None:
 
 
 def _is_bundle(directory: Path) -> bool:
-    """Whether a bundle is there, an intact one or not; MLflow's own models have an `MLmodel` too."""
+    """Whether a bundle is there and nothing else, since all of it goes when it is replaced."""
     descriptor = directory / DESCRIPTOR
-    return descriptor.is_file() and b"fairlead.bundle.pyfunc" in descriptor.read_bytes()
+    try:
+        manifest = decode_descriptor(descriptor.read_bytes(), str(descriptor))
+    except (OSError, BundleError):
+        return False
+    return files_of(directory) <= manifest.files.keys()
 
 
 @contextmanager

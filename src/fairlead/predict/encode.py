@@ -66,7 +66,8 @@ class Encoder:
     @property
     def unseen(self) -> dict[str, int]:
         """How often a value outside the categories came, by feature."""
-        return {self._names[i]: codes.unseen for i, codes in self._codes.items() if codes.unseen}
+        # Free text has no known values, and every code list holds null.
+        return {self._names[i]: codes.unseen for i, codes in self._codes.items() if codes.unseen and len(codes) > 1}
 
     def encode(self, rows: Sequence[Row]) -> npt.NDArray[np.float64]:
         """Make the matrix of `rows`: float64, shape (n_rows, n_features)."""

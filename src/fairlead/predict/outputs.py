@@ -5,6 +5,7 @@ Layer L1; imports numpy and msgspec only.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,15 @@ class Prediction:
 
     values: npt.NDArray[np.float64] | list[Any]
     probabilities: npt.NDArray[np.float64] | None = None
+
+    def not_finite(self) -> list[int]:
+        """Find the rows whose numbers are NaN or infinite, which JSON cannot hold and nobody can use."""
+        numbers = self.values if self.probabilities is None else self.probabilities
+        # The sum is finite unless one of them is not, or they are huge; one look for the common case.
+        if not isinstance(numbers, np.ndarray) or math.isfinite(numbers.sum()):
+            return []
+        finite = np.isfinite(numbers).reshape(len(numbers), -1).all(axis=1)
+        return [int(row) for row in np.flatnonzero(~finite)]
 
 
 class OutputFormatter:

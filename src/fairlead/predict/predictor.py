@@ -12,10 +12,10 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from fairlead.bundle.manifest import Manifest
-from fairlead.bundle.read import Bundle, open_bundle
+from fairlead.bundle.read import MODEL, Bundle, open_bundle
 from fairlead.errors import ModelFailed
 from fairlead.predict.engines import Engine, NativeEngine, OnnxEngine
-from fairlead.predict.outputs import OutputFormatter
+from fairlead.predict.outputs import OutputFormatter, Prediction
 from fairlead.predict.prepare import Preparation
 from fairlead.predict.tables import checked_table, is_table
 from fairlead.predict.validate import Validated, Validator
@@ -149,11 +149,33 @@ class Predictor:
             self.counts.ignored_keys += checked.ignored_keys
         if self._preparation is not None:
             checked = self._prepared(checked)
-        answers = self._formatter.rows(self.engine.predict(checked.rows)) if checked.rows else []
-        _check_count(answers, len(checked.rows))
-        if not checked.rejections:
-            return answers, checked.rejections  # type: ignore[return-value]  # list is invariant
-        return _in_input_order(answers, checked.places, n_records), checked.rejections
+        if not checked.rows:
+            return [None] * n_records, checked.rejections
+        return self._answers(self.engine.predict(checked.rows), checked.places, checked.rejections, n_records)
+
+    def _answers(
+        self,
+        prediction: Prediction,
+        places: Sequence[int],
+        rejections: dict[int, tuple[Problem, ...]],
+        n_records: int,
+    ) -> tuple[list[Answer | None], dict[int, tuple[Problem, ...]]]:
+        """Put the answers of the rows at `places` in input order, without those that are no numbers."""
+        answers = self._formatter.rows(prediction)
+        if len(answers) != len(places):
+            raise ModelFailed(f"the model gave {len(answers)} predictions for {len(places)} rows")
+        odd = prediction.not_finite()
+        if not rejections and not odd:
+            return answers, rejections  # type: ignore[return-value]  # list is invariant
+        predictions: list[Answer | None] = [None] * n_records
+        for place, answer in zip(places, answers, strict=True):
+            predictions[place] = answer
+        for place in [places[row] for row in odd]:
+            predictions[place] = None
+            rejections[place] = (
+                Problem(f"$[{place}]", "features for which the model gives a finite number", "others"),
+            )
+        return predictions, rejections
 
     def _prepared(self, checked: Validated) -> Validated:
         assert self._preparation is not None
@@ -176,21 +198,10 @@ class Predictor:
             validated = Validated(rows, checked.places.tolist(), checked.rejections, checked.ignored_keys)
             return self._run_rows(validated, table.num_rows)
         self.counts.ignored_keys += checked.ignored_keys
-        answers = self._formatter.rows(self.engine.predict_table(checked.table)) if checked.table.num_rows else []
-        _check_count(answers, checked.table.num_rows)
-        return _in_input_order(answers, checked.places.tolist(), table.num_rows), checked.rejections
-
-
-def _check_count(answers: Sequence[Answer], n_rows: int) -> None:
-    if len(answers) != n_rows:
-        raise ModelFailed(f"the model gave {len(answers)} predictions for {n_rows} rows")
-
-
-def _in_input_order(answers: Sequence[Answer], places: Sequence[int], n_records: int) -> list[Answer | None]:
-    predictions: list[Answer | None] = [None] * n_records
-    for place, answer in zip(places, answers, strict=True):
-        predictions[place] = answer
-    return predictions
+        if not checked.table.num_rows:
+            return [None] * table.num_rows, checked.rejections
+        prediction = self.engine.predict_table(checked.table)
+        return self._answers(prediction, checked.places.tolist(), checked.rejections, table.num_rows)
 
 
 def predictor_of(bundle: Bundle) -> Predictor:
@@ -215,7 +226,7 @@ def load(path: str | Path) -> Predictor:
 def _engine(bundle: Bundle) -> Engine:
     manifest = bundle.manifest
     if manifest.engine == "onnx":
-        return OnnxEngine(bundle.read("model.onnx"), manifest.model_schema, manifest.classes)
+        return OnnxEngine(bundle.read(MODEL), manifest.model_schema, manifest.classes)
     from fairlead.bundle.originals import load_original
 
     return NativeEngine(

@@ -1,7 +1,7 @@
 """Predictions over HTTP.
 
 Layer L3: on top of `predict` and `bundle`, beside the other modes and never importing them. The hot
-routes are raw ASGI, everything else is Starlette behind them; only `server` knows uvicorn.
+routes are raw ASGI, everything else is Starlette behind them; only `process` knows uvicorn.
 """
 
 from __future__ import annotations

@@ -7,15 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from fairlead.bundle.read import open_bundle
 from fairlead.errors import ServeError
 
 if TYPE_CHECKING:
     from fairlead.predict.predictor import Predictor
-
-EXAMPLE = "input_example.json"
 
 
 @dataclass(frozen=True)
@@ -26,7 +22,7 @@ class Served:
     ----------
     name, version, engine : as the bundle says.
     predictor : None in a parent, which has verified the bundle but does not run it.
-    example : a record that the model accepts, None when the bundle holds none.
+    example : a record that the model accepts; None in such a parent.
     """
 
     name: str
@@ -52,13 +48,13 @@ def load_all(bundles: Sequence[Path]) -> list[Served]:
         When two models have one name.
     """
     # Here, so that a parent that only verifies does not import what computes.
-    from fairlead.predict.predictor import load
+    from fairlead.predict.predictor import predictor_of
 
     served = []
     for path in bundles:
-        predictor = load(path)
-        engine = predictor.manifest.engine
-        served.append(Served(predictor.name, predictor.version, engine, predictor, read_example(path)))
+        bundle = open_bundle(path)
+        predictor = predictor_of(bundle)
+        served.append(Served(predictor.name, predictor.version, bundle.manifest.engine, predictor, bundle.example()))
     check_names([one.name for one in served])
     return served
 
@@ -68,18 +64,6 @@ def verify_all(bundles: Sequence[Path]) -> list[Served]:
     manifests = [open_bundle(path).manifest for path in bundles]
     check_names([manifest.name for manifest in manifests])
     return [Served(manifest.name, manifest.version, manifest.engine) for manifest in manifests]
-
-
-def read_example(bundle: Path) -> dict[str, Any] | None:
-    """Give the first record of a bundle's input example, as records or in MLflow's split form."""
-    path = bundle / EXAMPLE
-    if not path.is_file():
-        return None
-    data = msgspec.json.decode(path.read_bytes())
-    if isinstance(data, dict) and data.keys() >= {"columns", "data"}:
-        data = [dict(zip(data["columns"], row, strict=True)) for row in data["data"]]
-    first = data[0] if isinstance(data, list) and data else data
-    return first if isinstance(first, dict) else None
 
 
 def predict_path(name: str) -> str:

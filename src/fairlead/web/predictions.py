@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from fairlead.predict.predictor import Outcome, Predictor
-from fairlead.predict.validate import type_name
+from fairlead.predict.validate import child_path, type_name
 from fairlead.schema import Problem
 from fairlead.web import wire
 from fairlead.web.problems import Refusal, failure
@@ -37,8 +37,8 @@ class PredictRoute:
         self._features = frozenset(predictor.schema.names)
         # The user's own code may take long and need not be thread-safe: it gets one thread of its own, so
         # that probes are answered meanwhile. A compiled model is quicker than the way to a thread.
-        native = predictor.manifest.engine == "native"
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=predictor.name) if native else None
+        runs_their_code = predictor.manifest.engine == "native" or predictor.manifest.code is not None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=predictor.name) if runs_their_code else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI says."""
@@ -87,7 +87,7 @@ class PredictRoute:
     async def _predict_query(self, query: bytes) -> object:
         fields, repeated = _read_query(query)
         features = [(name, count) for name, count in repeated.items() if name in self._features]
-        problems = [Problem(f"$.{name}", "one value", f"{count} values") for name, count in features]
+        problems = [Problem(child_path("$", name), "one value", f"{count} values") for name, count in features]
         record, unread = self.predictor.parse_text({k: v for k, v in fields.items() if k not in dict(features)})
         problems += unread
         outcome = await self.run([record])

@@ -15,7 +15,8 @@ import numpy as np
 import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
-from fairlead.bundle.compile.columns import UNSEEN, Column, Indicator, Value, computed, constant, gather
+from fairlead.bundle.compile.columns import Column, Indicator, Value, computed, constant, gather
+from fairlead.predict.encode import UNSEEN
 
 SPECIAL_SLOTS = 2  # null, then unseen; the categories follow in their order
 

@@ -23,7 +23,6 @@ from spox import Var
 from fairlead.schema import Scalar, Schema
 
 Float64 = npt.NDArray[np.float64]
-UNSEEN = -1.0
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Tree ensembles of every library as one ONNX node, to the last bit.
+"""Tree ensembles of every library as one ONNX node, to the last bit but for forests of several classes.
 
 ONNX's `TreeEnsemble` (ai.onnx.ml 5) takes float64 splits and leaves, so a tree compares and adds as the
 original does: scikit-learn rounds its input to float32 and compares it with float64 thresholds, LightGBM

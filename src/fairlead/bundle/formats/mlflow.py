@@ -50,11 +50,12 @@ def load(request: LoadRequest) -> LoadedModel:
     found, versions, warnings = _FLAVORS[name](data, flavor, request, f"{directory.name}/{data_path.name}")
     vectorizer, model = (None, found) if isinstance(found, bytes) else split_pair(found, str(directory))
     example = _example_file(directory, descriptor)
-    names = [DESCRIPTOR, data_path.relative_to(directory.resolve()).as_posix(), "requirements.txt", *example]
+    checked = data_path.relative_to(directory.resolve()).as_posix()
+    names = [DESCRIPTOR, "requirements.txt", *example]
     return LoadedModel(
         model,
         "mlflow",
-        {name: (directory / name).read_bytes() for name in names if (directory / name).is_file()},
+        {name: (directory / name).read_bytes() for name in names if (directory / name).is_file()} | {checked: data},
         _required(directory) | _told(name, flavor) | versions,
         vectorizer,
         _signature(descriptor),

@@ -5,6 +5,7 @@ Source: skops documentation, "Secure persistence with skops".
 
 from __future__ import annotations
 
+import importlib
 import re
 import zipfile
 from io import BytesIO
@@ -16,7 +17,7 @@ from fairlead.bundle.allowlist import STDLIB, is_allowed
 from fairlead.bundle.formats import LoadedModel, LoadRequest
 from fairlead.bundle.formats.pickle import split_pair, user_modules
 from fairlead.bundle.model_file import read_file
-from fairlead.bundle.pickle_globals import refuse
+from fairlead.bundle.pickle_globals import is_itself, refuse
 from fairlead.bundle.skew import SKLEARN, check_sklearn, loading, release
 from fairlead.errors import SourceError
 from fairlead.extras import require
@@ -72,4 +73,7 @@ def load_skops(
 def _is_known(name: str) -> bool:
     """Whether the allow-list has a type that skops leaves to the caller: what a pickle may hold, a skops file may."""
     module, _, last = name.rpartition(".")
-    return name in STDLIB or is_allowed(module, last)
+    if name in STDLIB:
+        return True
+    # An allowed module may hold what belongs to another library, as in a pickle.
+    return is_allowed(module, last) and is_itself(getattr(importlib.import_module(module), last, None), module)
