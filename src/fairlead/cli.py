@@ -20,7 +20,7 @@ from fairlead import __version__
 from fairlead.errors import FairleadError, InvalidRecords, SourceError
 
 if TYPE_CHECKING:
-    from fairlead.bundle.build import EngineChoice
+    from fairlead.bundle.proof import EngineChoice
 
 # 128 and the number of SIGINT, as a shell tells it.
 INTERRUPTED = 130

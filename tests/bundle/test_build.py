@@ -19,8 +19,9 @@ import pytest
 import skl2onnx
 import skops.io
 import xgboost
+from msgspec.structs import replace
 from sklearn.ensemble import AdaBoostClassifier, RandomForestClassifier, VotingClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -564,3 +565,11 @@ def test_progress(small_tree: Any, tmp_path: Path) -> None:
     build(tmp_path / "model.pkl", tmp_path / "bundle", progress=told.append)
 
     assert told == ["load", "schema", "compile", "parity", "write"]
+
+
+def test_null_is_not_promised_where_the_original_refuses_it(build_here: Build, small_tree: Any) -> None:
+    known = build_here(small_tree).manifest.schema
+    nullable = Schema(features=tuple(replace(feature, nullable=True) for feature in known.features))
+    refusing = LinearRegression().fit(np.zeros((4, len(known.features))), np.arange(4.0))
+    with pytest.raises(SchemaError, match="nullable, but the model refuses null"):
+        build_here(refusing, schema=nullable)

@@ -8,39 +8,32 @@ Layer L1, build time only.
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import fairlead
 from fairlead.bundle import descriptor, formats, samples, signature
-from fairlead.bundle.compile.model import CompiledModel, compile_model
+from fairlead.bundle.compile.model import CompiledModel
 from fairlead.bundle.fitted import check_fitted
-from fairlead.bundle.manifest import DESCRIPTOR, Manifest, Origin, Parity
+from fairlead.bundle.manifest import DESCRIPTOR, Manifest, Origin
 from fairlead.bundle.originals import Original, original_of
-from fairlead.bundle.parity import compare
-from fairlead.bundle.probes import probes, synthetic_rows
+from fairlead.bundle.proof import EngineChoice, compiled_of, proved
 from fairlead.bundle.read import MODEL, open_bundle
+from fairlead.bundle.reference import REFERENCE, Reference, parquet_of, reference_of
 from fairlead.bundle.user_code import load_module
 from fairlead.bundle.write import check_target, staged
-from fairlead.errors import BundleError, FairleadError, ModelFailed, NotCompilable, SchemaError, SourceError
-from fairlead.extras import require
-from fairlead.predict.engines import NativeEngine, OnnxEngine
+from fairlead.errors import BundleError, SchemaError
 from fairlead.predict.outputs import OutputFormatter, default_outputs
 from fairlead.predict.predictor import predictor_of
 from fairlead.predict.prepare import Preparation
-from fairlead.predict.validate import Row, Validator
+from fairlead.predict.validate import Validator
 from fairlead.schema import Output, Schema, parse_output
 
 if TYPE_CHECKING:
     import pandas as pd
-
-EngineChoice = Literal["auto", "onnx", "native"]
-_REFERENCE_ROWS = 10_000
-_SEED = 20
 
 
 @dataclass(frozen=True)
@@ -89,14 +82,6 @@ class BuildReport:
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Sample:
-    """Reference rows: as requests hold them, and as they reach the model."""
-
-    records: list[dict[str, Any]]
-    rows: list[Row]
-
-
 def build(
     source: str | Path,
     target: str | Path,
@@ -138,11 +123,11 @@ def build(
     arriving = prepared or schema  # what reaches the model
     preparation = None if module is None else Preparation(module, schema, arriving)
     progress("compile")
-    compiled, reason = _compiled(original, arriving, options.engine)
+    compiled, reason = compiled_of(original, arriving, options.engine)
     thresholds = compiled.thresholds if compiled is not None and preparation is None else {}
-    sample = _sample(schema, frame, preparation, thresholds)
+    sample = reference_of(schema, frame, preparation, thresholds)
     progress("parity")
-    compiled, parity, reason = _proved(original, arriving, sample, compiled, reason, options.engine)
+    compiled, parity, reason = proved(original, arriving, sample.rows, compiled, reason, options.engine)
     manifest = Manifest(
         name=name,
         version=options.version or _digest(loaded.files)[:12],
@@ -211,102 +196,12 @@ def _outputs(declared: Sequence[str | Output], original: Original) -> tuple[Outp
     return outputs
 
 
-def _sample(
-    schema: Schema,
-    frame: pd.DataFrame | None,
-    preparation: Preparation | None,
-    thresholds: dict[int, list[float]],
-) -> _Sample:
-    if frame is None:
-        rows = synthetic_rows(schema, thresholds)
-        records = [dict(zip(schema.names, row, strict=True)) for row in rows]
-    else:
-        renamed = frame.rename(columns={feature.source: feature.name for feature in schema.features})
-        records = samples.records_of(renamed[[name for name in schema.names if name in renamed.columns]])
-    checked = Validator(schema).check(records)
-    if checked.rejections:
-        place, problems = next(iter(checked.rejections.items()))
-        raise SchemaError(f"the sample's row {place + 1} does not fit the schema: {problems[0]}")
-    if preparation is None:
-        return _Sample(records, checked.rows)
-    after = preparation.run(checked.rows)
-    if after.rejections and frame is not None:
-        place, problems = next(iter(after.rejections.items()))
-        raise SchemaError(f"the sample's row {place + 1} cannot be prepared: {problems[0]}")
-    if not after.rows:
-        problem = next(iter(after.rejections.values()))[0]
-        raise SchemaError(f"no made-up row can be prepared, give real ones with --data: {problem}")
-    return _Sample([records[place] for place in after.places], after.rows)
-
-
-def _compiled(original: Original, schema: Schema, engine: EngineChoice) -> tuple[CompiledModel | None, str | None]:
-    """Compile, or tell why not."""
-    if engine == "native":
-        return None, "asked for with --engine native"
-    try:
-        return _compile(original, schema), None
-    except NotCompilable as error:
-        if engine == "onnx":
-            raise
-        return None, str(error)
-
-
-def _proved(
-    original: Original,
-    schema: Schema,
-    sample: _Sample,
-    compiled: CompiledModel | None,
-    reason: str | None,
-    engine: EngineChoice,
-) -> tuple[CompiledModel | None, Parity | None, str | None]:
-    """Keep the compiled model only when it agrees with the original on every row."""
-    native = NativeEngine(original.model, original.kind, schema, original.form, original.has_probabilities)
-    try:
-        native.predict(sample.rows[:100])
-        if compiled is None:
-            return None, None, reason
-        return compiled, _parity(original, native, compiled, schema, sample), None
-    except ModelFailed as error:
-        raise SourceError(f"the model cannot predict its own features: {error}") from error
-    except NotCompilable as error:
-        if engine == "onnx":
-            raise
-        return None, None, str(error)
-
-
-def _parity(
-    original: Original, native: NativeEngine, compiled: CompiledModel, schema: Schema, sample: _Sample
-) -> Parity:
-    told, made = ((one.kind, one.classes, one.has_probabilities) for one in (original, compiled))
-    if told != made:
-        raise NotCompilable("parity", f"the original answers {told}, its compiled form {made}")
-    try:
-        engine = OnnxEngine(compiled.graph, schema, compiled.classes)
-        proof = compare(native, engine, sample.rows, probes(schema, sample.rows, compiled.thresholds))
-    except FairleadError:
-        raise
-    except Exception as error:  # a graph that onnxruntime refuses must not stop a model that can be served as it is
-        raise NotCompilable("parity", f"the compiled form failed: {type(error).__name__}: {error}") from error
-    if isinstance(proof, Parity):
-        return proof
-    raise NotCompilable("parity", str(proof))
-
-
-def _compile(original: Original, schema: Schema) -> CompiledModel:
-    try:
-        return compile_model(original.own, schema)
-    except FairleadError:
-        raise
-    except Exception as error:  # a bug here must not stop a model that can be served as it is
-        raise NotCompilable(original.class_name, f"the compiler failed: {type(error).__name__}: {error}") from error
-
-
 def _write(
     directory: Path,
     manifest: Manifest,
     loaded: formats.LoadedModel,
     compiled: CompiledModel | None,
-    sample: _Sample,
+    sample: Reference,
     code: Path | None,
 ) -> Manifest:
     example = samples.example_of(next(iter(_fitting(loaded.input_example, manifest.schema)), sample.records[0]))
@@ -315,7 +210,7 @@ def _write(
         files[MODEL] = compiled.graph
     if code is not None:
         files[f"code/{code.name}"] = code.read_bytes()
-    files["reference.parquet"] = _parquet(sample.records)
+    files[REFERENCE] = parquet_of(sample.records)
     files |= descriptor.companions(manifest, example, loaded.files)
     manifest, files[DESCRIPTOR] = descriptor.finish(manifest, files)
     with staged(directory, files) as partial:
@@ -333,17 +228,6 @@ def _try(partial: Path, example: dict[str, Any]) -> None:
     outcome = predictor_of(open_bundle(partial)).run([example])
     if outcome.rejections:
         raise BundleError(f"the bundle refuses its own example: {outcome.rejections[0][0]}")
-
-
-def _parquet(records: list[dict[str, Any]]) -> bytes:
-    pyarrow, parquet = require("pyarrow", "build"), require("pyarrow.parquet", "build")
-    numpy = require("numpy", "build")
-    if len(records) > _REFERENCE_ROWS:
-        chosen = numpy.random.default_rng(_SEED).choice(len(records), _REFERENCE_ROWS, replace=False)
-        records = [records[place] for place in sorted(chosen)]
-    sink = io.BytesIO()
-    parquet.write_table(pyarrow.Table.from_pylist(records), sink)
-    return sink.getvalue()
 
 
 def _digest(files: dict[str, bytes]) -> str:
