@@ -21,11 +21,25 @@ NOT_SHARED = "not in a clone of its own:"
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Fail in CI what was skipped, unless it lacks data that only the authors have."""
     report = yield
-    skipped = report.skipped and not hasattr(report, "wasxfail")
-    if skipped and os.environ.get("CI") and NOT_SHARED not in str(report.longrepr):
-        report.outcome = "failed"
-        report.longrepr = f"{item.nodeid} was skipped, and CI takes no skips: {report.longrepr}"
+    if not hasattr(report, "wasxfail"):
+        _fail_if_skipped(report)
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Do the same for a whole module, which is skipped before any of its tests is known."""
+    report = yield
+    _fail_if_skipped(report)
+    return report
+
+
+def _fail_if_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if report.skipped and os.environ.get("CI") and NOT_SHARED not in str(report.longrepr):
+        report.outcome = "failed"
+        report.longrepr = f"{report.nodeid} was skipped, and CI takes no skips: {report.longrepr}"
 
 
 @pytest.fixture(scope="session")

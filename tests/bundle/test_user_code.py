@@ -83,7 +83,6 @@ def test_a_failing_module_leaves_the_earlier_one() -> None:
 
 @pytest.mark.parametrize("name", ["json", "tomllib", "pytest", "numpy"])
 def test_a_library_is_not_replaced(name: str) -> None:
-    pytest.importorskip("numpy")
     with pytest.raises(SourceError, match="rename the file"):
         load_module(b"VALUE = 1", name)
 
@@ -105,3 +104,8 @@ def test_a_trusted_class_of_the_module_unpickles() -> None:
     data = pickle.dumps(module.Foo())
     loaded, _, _ = load_pickle(data, frozenset({"features.Foo"}), "model.bin", {"features": module})
     assert type(loaded) is module.Foo
+
+
+def test_the_same_source_is_the_same_module() -> None:
+    first = load_module(b"class Ride:\n    pass\n", "features")
+    assert load_module(b"class Ride:\n    pass\n", "features").Ride is first.Ride

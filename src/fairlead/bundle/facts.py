@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fairlead.bundle.column_choice import places_of
 from fairlead.bundle.originals import BoosterModel, Original, first_step
 from fairlead.errors import SchemaError
 from fairlead.schema import Feature, FeatureType, Scalar
@@ -112,7 +113,7 @@ def _visit(step: Any, columns: Sequence[ColumnFacts], every: Sequence[ColumnFact
         return all(_visit(inner, columns, every) for _, inner in step.steps)
     if hasattr(step, "transformers_"):
         for _, inner, wanted in step.transformers_:
-            _visit(inner, _chosen(wanted, columns), every)
+            _visit(inner, [columns[i] for i in places_of(wanted, [one.name for one in columns])], every)
         return False
     if hasattr(step, "transformer_list"):
         for _, inner in step.transformer_list:
@@ -130,21 +131,6 @@ def _visit(step: Any, columns: Sequence[ColumnFacts], every: Sequence[ColumnFact
         for column in columns:
             column.nullable = True
     return kind in _KEEP_COLUMNS or isinstance(step, str)
-
-
-def _chosen(wanted: Any, columns: Sequence[ColumnFacts]) -> list[ColumnFacts]:
-    if isinstance(wanted, str):
-        wanted = [wanted]
-    if isinstance(wanted, slice) and not isinstance(wanted.start, str) and not isinstance(wanted.stop, str):
-        return list(columns[wanted])
-    if isinstance(wanted, slice):
-        names = [column.name for column in columns]
-        stop = None if wanted.stop is None else names.index(wanted.stop) + 1
-        return list(columns[None if wanted.start is None else names.index(wanted.start) : stop])
-    if np.asarray(wanted).dtype == bool:
-        return [column for column, is_in in zip(columns, wanted, strict=True) if is_in]
-    by_name = {column.name: column for column in columns}
-    return [by_name[one] if isinstance(one, str) else columns[int(one)] for one in np.atleast_1d(wanted)]
 
 
 def _learn(column: ColumnFacts, categories: Any, closed: bool) -> None:

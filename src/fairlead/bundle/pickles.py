@@ -44,7 +44,6 @@ class PickleReport:
     globals : every global as ``module.name``, under its Python 3 name.
     indirect : those whose result it would call, or which it would change.
     versions, oldest : the newest and the oldest version of each library that its objects tell of.
-    dotted : globals reached through another object's attributes, as in `numpy` and ``f2py.os.system``.
     findings : what the walk saw, for loading.
     """
 
@@ -52,7 +51,6 @@ class PickleReport:
     indirect: frozenset[str]
     versions: dict[str, str]
     oldest: dict[str, str]
-    dotted: frozenset[str]
     findings: Findings
 
 
@@ -140,13 +138,12 @@ def _walk(stream: bytes, what: str) -> Findings:
 
 def _report(findings: Findings) -> PickleReport:
     versions = sorted(findings.sklearn_versions, key=release)
-    names = {f"{module}.{name}": "." in name for module, name in findings.references.values()}
+    names = {f"{module}.{name}" for module, name in findings.references.values()}
     return PickleReport(
         globals=frozenset(names) - ARRAY_WRAPPERS,
         indirect=frozenset(findings.indirect),
         versions={SKLEARN: versions[-1]} if versions else {},
         oldest={SKLEARN: versions[0]} if versions else {},
-        dotted=frozenset(name for name, dotted in names.items() if dotted),
         findings=findings,
     )
 

@@ -7,6 +7,7 @@ Layer L1; stdlib only.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import threading
 import traceback
@@ -15,6 +16,7 @@ from types import ModuleType
 
 from fairlead.errors import SourceError
 
+_DIGEST = "__fairlead_sha256__"
 _lock = threading.Lock()
 
 
@@ -24,7 +26,8 @@ def load_module(source: Path | bytes, name: str, where: str | None = None) -> Mo
     Parameters
     ----------
     source : the file, or its bytes.
-    name : what the module is imported as; a later module of the same name replaces it.
+    name : what the module is imported as; a later one of the same name and another source replaces it,
+        one of the same source is the same module: what a pickle's classes and `prepare` share is shared.
     where : what to call the file in errors and tracebacks, when `source` is bytes.
 
     Raises
@@ -35,10 +38,14 @@ def load_module(source: Path | bytes, name: str, where: str | None = None) -> Mo
     filename = where or (str(source) if isinstance(source, Path) else f"{name}.py")
     data = read_source(source) if isinstance(source, Path) else source
     _check_name(name, filename)
+    digest = hashlib.sha256(data).hexdigest()
     module = ModuleType(name)
     module.__file__ = filename
+    setattr(module, _DIGEST, digest)
     with _lock:
         before = sys.modules.get(name)
+        if before is not None and getattr(before, _DIGEST, None) == digest:
+            return before
         sys.modules[name] = module  # dataclasses and typing look a class's module up while it is made
         try:
             exec(compile(data, filename, "exec", dont_inherit=True), module.__dict__)

@@ -1,4 +1,4 @@
-"""Second step of a prediction: rows become the float64 matrix that a compiled model takes.
+"""Before the engine: rows become the float64 matrix that a compiled model takes.
 
 A column a feature: numbers and bools as they are, a string as its place in the feature's categories,
 null as NaN, an unseen string as -1.

@@ -1,4 +1,4 @@
-"""Third step of a prediction: the engine, which computes.
+"""The step that computes: the engine.
 
 `OnnxEngine` runs the compiled graph; `NativeEngine` the user's own object. Both take rows or a table
 of the schema and give a `Prediction`; nothing above this module knows which it is.

@@ -3,13 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import lightgbm
 import numpy as np
 import pytest
 
 from fairlead.bundle.formats import LoadRequest, load
 from fairlead.errors import SourceError
-
-lightgbm: Any = pytest.importorskip("lightgbm")
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ def test_the_fancy_model_in_the_working_directory(here: Path, reopen: Any) -> No
     loaded = load(LoadRequest("FancyModel:FancyModel"))
     assert loaded.format == "python"
     assert loaded.files == {"FancyModel.py": FANCY.encode()}
+    del sys.modules["FancyModel"]  # as in the process that serves
     again = reopen(loaded, model_class="FancyModel:FancyModel")
     for each in (loaded, again):
         assert each.model.predict("rain") == "Can't tell anything smart about: rain"

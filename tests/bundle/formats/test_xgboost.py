@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xgboost
 
 from fairlead.bundle.formats import LoadRequest, load
 from fairlead.errors import SourceError, VersionSkew
-
-xgboost: Any = pytest.importorskip("xgboost")
 
 
 @pytest.fixture

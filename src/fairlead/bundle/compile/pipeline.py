@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
+from fairlead.bundle.column_choice import places_of
 from fairlead.bundle.compile import steps
 from fairlead.bundle.compile.columns import Columns, Compilation, Prediction, elementwise
 from fairlead.errors import NotCompilable
@@ -62,24 +61,10 @@ def _member(step: Any, columns: Columns, compilation: Compilation, name: str) ->
 
 
 def _places(wanted: Any, columns: Columns, compilation: Compilation, name: str) -> list[int]:
-    if isinstance(wanted, slice) and not isinstance(wanted.start or wanted.stop, str):
-        return list(range(len(columns)))[wanted]
-    names = _names(columns, compilation)
-    if isinstance(wanted, slice):
-        stop = None if wanted.stop is None else names.index(wanted.stop) + 1
-        return list(range(len(columns)))[None if wanted.start is None else names.index(wanted.start) : stop]
-    if np.asarray(wanted).dtype == bool:
-        return [int(place) for place in np.flatnonzero(wanted)]
-    found = [wanted] if isinstance(wanted, str | int | np.integer) else list(wanted)
-    places = []
-    for one in found:
-        if not isinstance(one, str):
-            places.append(int(one) % len(columns))
-        elif one in names:
-            places.append(names.index(one))
-        else:
-            raise NotCompilable(name, f"picks the column {one!r}, which is no feature of the schema")
-    return places
+    try:
+        return places_of(wanted, _names(columns, compilation))
+    except KeyError as error:
+        raise NotCompilable(name, f"picks the column {error}, which is no feature of the schema") from error
 
 
 def _names(columns: Columns, compilation: Compilation) -> tuple[str | None, ...]:
