@@ -18,13 +18,14 @@ from fairlead.predict.engines import Engine, NativeEngine, OnnxEngine
 from fairlead.predict.outputs import OutputFormatter, Prediction
 from fairlead.predict.prepare import Preparation
 from fairlead.predict.tables import checked_table, is_table
-from fairlead.predict.validate import Validated, Validator
+from fairlead.predict.validate import Row, Validated, Validator
 from fairlead.schema import Problem, Schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 Answer = dict[str, Any]
+Answers = tuple[list[Answer | None], dict[int, tuple[Problem, ...]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,19 +140,54 @@ class Predictor:
         """
         return self._validator.parse_text(fields)
 
-    def _run_records(self, records: Sequence[object]) -> tuple[list[Answer | None], dict[int, tuple[Problem, ...]]]:
-        return self._run_rows(self._validator.check(records), len(records))
+    def check(self, records: Sequence[object]) -> Validated:
+        """Check decoded records; what a batch of several requests does with each of them first."""
+        checked = self._validator.check(records)
+        self.counts.ignored_keys += checked.ignored_keys
+        return checked
 
-    def _run_rows(
-        self, checked: Validated, n_records: int
-    ) -> tuple[list[Answer | None], dict[int, tuple[Problem, ...]]]:
-        if checked.ignored_keys:
-            self.counts.ignored_keys += checked.ignored_keys
-        if self._preparation is not None:
-            checked = self._prepared(checked)
+    def read(self, body: bytes) -> Row | None:
+        """Read one JSON record in one step, None where it needs `check`, as with a problem or other keys."""
+        return self._validator.read(body)
+
+    def answer(self, rows: Sequence[Row]) -> Answers:
+        """Predict rows that `check` or `read` gave.
+
+        Returns
+        -------
+        A prediction for each row, None where it has none; and why, by place: the user's own step
+        refused it, or the model gave no finite number.
+
+        Raises
+        ------
+        ModelFailed
+            When the user's own model or code raises.
+        """
+        if self._preparation is None:
+            return self._answers(self.engine.predict(rows), range(len(rows)), {}, len(rows))
+        after = self._preparation.run(rows)
+        if not after.rows:
+            return [None] * len(rows), after.rejections
+        return self._answers(self.engine.predict(after.rows), after.places, dict(after.rejections), len(rows))
+
+    def _run_records(self, records: Sequence[object]) -> Answers:
+        return self._run_rows(self.check(records), len(records))
+
+    def _run_rows(self, checked: Validated, n_records: int) -> Answers:
+        rejections = checked.rejections
         if not checked.rows:
-            return [None] * n_records, checked.rejections
-        return self._answers(self.engine.predict(checked.rows), checked.places, checked.rejections, n_records)
+            return [None] * n_records, rejections
+        answers, late = self.answer(checked.rows)
+        if not rejections and not late:
+            return answers, rejections
+        predictions: list[Answer | None] = [None] * n_records
+        for place, answer in zip(checked.places, answers, strict=True):
+            predictions[place] = answer
+        moved = {
+            checked.places[row]: tuple(problem.moved(checked.places[row]) for problem in problems)
+            for row, problems in late.items()
+        }
+        return predictions, rejections | moved
 
     def _answers(
         self,
@@ -159,7 +195,7 @@ class Predictor:
         places: Sequence[int],
         rejections: dict[int, tuple[Problem, ...]],
         n_records: int,
-    ) -> tuple[list[Answer | None], dict[int, tuple[Problem, ...]]]:
+    ) -> Answers:
         """Put the answers of the rows at `places` in input order, without those that are no numbers."""
         answers = self._formatter.rows(prediction)
         if len(answers) != len(places):
@@ -177,27 +213,12 @@ class Predictor:
             )
         return predictions, rejections
 
-    def _prepared(self, checked: Validated) -> Validated:
-        assert self._preparation is not None
-        if not checked.rows:
-            return checked
-        after = self._preparation.run(checked.rows)
-        rejections = dict(checked.rejections)
-        for place, problems in after.rejections.items():
-            real = checked.places[place]
-            rejections[real] = tuple(
-                Problem(problem.path.replace(f"$[{place}]", f"$[{real}]", 1), problem.expected, problem.got)
-                for problem in problems
-            )
-        return Validated(after.rows, [checked.places[place] for place in after.places], rejections)
-
-    def _run_table(self, table: pa.Table) -> tuple[list[Answer | None], dict[int, tuple[Problem, ...]]]:
+    def _run_table(self, table: pa.Table) -> Answers:
         checked = checked_table(table, self.schema)
+        self.counts.ignored_keys += checked.ignored_keys
         if self._preparation is not None:
             rows = list(zip(*(column.to_pylist() for column in checked.table.columns), strict=True))
-            validated = Validated(rows, checked.places.tolist(), checked.rejections, checked.ignored_keys)
-            return self._run_rows(validated, table.num_rows)
-        self.counts.ignored_keys += checked.ignored_keys
+            return self._run_rows(Validated(rows, checked.places.tolist(), checked.rejections), table.num_rows)
         if not checked.table.num_rows:
             return [None] * table.num_rows, checked.rejections
         prediction = self.engine.predict_table(checked.table)
