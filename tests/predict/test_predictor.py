@@ -203,10 +203,10 @@ def test_what_is_not_json_in_a_functions_answer_is_its_failure(function_bundle: 
 
 
 def test_text_is_read_by_the_schema(predictor: Predictor) -> None:
-    record, problems = predictor.parse_text({"size": "80.0", "rooms": "3", "town": "Delft", "utm": "x"})
+    record, problems = predictor.intake.parse_text({"size": "80.0", "rooms": "3", "town": "Delft", "utm": "x"})
     assert problems == []
     assert record == {**GOOD, "utm": "x"}
-    assert [str(problem) for problem in predictor.parse_text({"rooms": "nan"})[1]] == [
+    assert [str(problem) for problem in predictor.intake.parse_text({"rooms": "nan"})[1]] == [
         "rooms: expected an integer, got text that is not one, at $.rooms"
     ]
 

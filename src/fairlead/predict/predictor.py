@@ -5,7 +5,7 @@ Layer L1. Every mode calls `Predictor.run` and nothing else of this package.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter_ns
@@ -15,10 +15,11 @@ from fairlead.bundle.manifest import Manifest
 from fairlead.bundle.read import MODEL, Bundle, open_bundle
 from fairlead.errors import ModelFailed
 from fairlead.predict.engines import Engine, NativeEngine, OnnxEngine
+from fairlead.predict.intake import Counts, Intake
 from fairlead.predict.outputs import OutputFormatter, Prediction
 from fairlead.predict.prepare import Preparation
 from fairlead.predict.tables import checked_table, is_table
-from fairlead.predict.validate import Row, Validated, Validator
+from fairlead.predict.validate import Row, Validated
 from fairlead.schema import Problem, Schema
 
 if TYPE_CHECKING:
@@ -48,21 +49,6 @@ class Outcome:
     duration_ns: int
 
 
-@dataclass
-class Counts:
-    """What a predictor has seen since it was made, for metrics.
-
-    Parameters
-    ----------
-    rows, rejected : records predicted and refused.
-    ignored_keys : keys of records that are no feature, and were not refused.
-    """
-
-    rows: int = 0
-    rejected: int = 0
-    ignored_keys: int = 0
-
-
 class Predictor:
     """Predicts with one bundle. Threads may share it.
 
@@ -75,14 +61,14 @@ class Predictor:
     """
 
     def __init__(self, manifest: Manifest, digest: str, engine: Engine, preparation: Preparation | None = None) -> None:
+        self.intake = Intake(manifest, digest)
         self.manifest = manifest
         self.digest = digest
         self.name = manifest.name
         self.version = manifest.version
         self.schema: Schema = manifest.schema
         self.engine = engine
-        self.counts = Counts()
-        self._validator = Validator(manifest.schema)
+        self.counts: Counts = self.intake.counts
         self._preparation = preparation
         self._formatter = OutputFormatter(manifest.outputs, manifest.classes, manifest.has_probabilities)
 
@@ -131,27 +117,8 @@ class Predictor:
 
         return predict_data(self, data)
 
-    def parse_text(self, fields: Mapping[str, str]) -> tuple[dict[str, object], list[Problem]]:
-        """Read one record from text, as in a query string or a CSV row.
-
-        Returns
-        -------
-        The record, and a problem at ``$.name`` for each field that is no such value.
-        """
-        return self._validator.parse_text(fields)
-
-    def check(self, records: Sequence[object]) -> Validated:
-        """Check decoded records; what a batch of several requests does with each of them first."""
-        checked = self._validator.check(records)
-        self.counts.ignored_keys += checked.ignored_keys
-        return checked
-
-    def read(self, body: bytes) -> Row | None:
-        """Read one JSON record in one step, None where it needs `check`, as with a problem or other keys."""
-        return self._validator.read(body)
-
     def answer(self, rows: Sequence[Row]) -> Answers:
-        """Predict rows that `check` or `read` gave.
+        """Predict rows that `Intake.check` or `Intake.read` gave.
 
         Returns
         -------
@@ -171,7 +138,7 @@ class Predictor:
         return self._answers(self.engine.predict(after.rows), after.places, dict(after.rejections), len(rows))
 
     def _run_records(self, records: Sequence[object]) -> Answers:
-        return self._run_rows(self.check(records), len(records))
+        return self._run_rows(self.intake.check(records), len(records))
 
     def _run_rows(self, checked: Validated, n_records: int) -> Answers:
         rejections = checked.rejections
