@@ -18,11 +18,11 @@ import numpy.typing as npt
 from fairlead.errors import ModelFailed
 from fairlead.predict.encode import Encoder
 from fairlead.predict.outputs import Prediction
+from fairlead.predict.training_frame import to_frame
 from fairlead.predict.validate import Row
-from fairlead.schema import Feature, Kind, Scalar, Schema
+from fairlead.schema import Kind, Scalar, Schema
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
 # A larger table runs in pieces, so that what a graph computes in between stays small.
@@ -171,23 +171,3 @@ def _matrix(probabilities: Any, n_rows: int) -> npt.NDArray[np.float64]:
     if matrix.ndim != 2 or len(matrix) != n_rows:
         raise ModelFailed(f"the model gave probabilities of shape {matrix.shape} for {n_rows} rows")
     return matrix
-
-
-def to_frame(rows: Sequence[Row], schema: Schema) -> pd.DataFrame:
-    """Make the pandas frame that the original was trained on: its column names, nulls as NaN."""
-    import pandas as pd
-
-    columns: list[Sequence[Any]] = list(zip(*rows, strict=True)) or [()] * len(schema.features)
-    series = {}
-    for feature, column in zip(schema.features, columns, strict=True):
-        values = [np.nan if value is None else value for value in column] if feature.type == "string" else list(column)
-        series[feature.source] = pd.Series(values, dtype=_dtype(feature, column))
-    return pd.DataFrame(series)
-
-
-def _dtype(feature: Feature, column: Sequence[object]) -> str:
-    if feature.type == "string":
-        return "object"
-    if feature.type in ("int", "bool") and None in column:
-        return "float64"
-    return {"int": "int64", "bool": "bool", "float": "float64", "datetime": "datetime64[us, UTC]"}[feature.type]
