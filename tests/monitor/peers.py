@@ -38,6 +38,14 @@ def count_and_stay(directory: Path, n_requests: int, told: Connection) -> None:
     time.sleep(60)
 
 
+def count_until_killed(directory: Path, told: Connection) -> None:
+    """Be a worker that tells of each request right after it counted it."""
+    metrics = Metrics(directory)
+    for n in range(1, 10_000_000):
+        metrics.request("/predict", "iris", "1", 200, 70_000, 2)
+        told.send(n)
+
+
 def write_lines(fd: int, n_lines: int, path: str) -> None:
     """Be a worker that writes to a log that others write to."""
     log = AccessLog(fd)

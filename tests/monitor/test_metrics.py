@@ -19,7 +19,7 @@ from prometheus_client.samples import Sample
 
 from fairlead.monitor import metrics as module
 from fairlead.monitor.metrics import FAMILIES, Metrics, bury, prepare_directory, remove_directory
-from monitor.peers import count_and_stay
+from monitor.peers import count_and_stay, count_until_killed
 
 DOCS = Path(__file__).parents[2] / "docs" / "observability.md"
 SPAWN = multiprocessing.get_context("spawn")
@@ -111,6 +111,28 @@ def test_killed_worker_leaves_its_counts_and_takes_its_gauges(metrics: Metrics, 
     assert value(metrics, "fairlead_in_flight_requests") == 3
     assert value(metrics, "fairlead_queue_rows", **MODEL) == 7
     assert value(metrics, "fairlead_workers_died_total") == 1
+
+
+def test_kill_takes_no_count_along(metrics: Metrics, tmp_path: Path) -> None:
+    here, there = SPAWN.Pipe(duplex=False)
+    process = SPAWN.Process(target=count_until_killed, args=(tmp_path, there))
+    process.start()
+    there.close()
+    told = 0
+    while told < 5000:
+        told = here.recv()
+    process.kill()
+    process.join()
+    while here.poll():
+        try:
+            told = here.recv()
+        except EOFError:
+            break
+    process.close()
+    here.close()
+
+    counted = value(metrics, "fairlead_requests_total", **ROUTE, code="200")
+    assert counted in {told, told + 1}
 
 
 def test_crash_loop_leaves_one_file_of_a_kind(metrics: Metrics, workers: Workers, tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from fairlead.bundle.manifest import Manifest
 from fairlead.bundle.read import MODEL, Bundle, open_bundle
 from fairlead.errors import ModelFailed
-from fairlead.predict.engines import Engine, NativeEngine, OnnxEngine
+from fairlead.predict.engines import Engine, OnnxEngine
 from fairlead.predict.intake import Counts, Intake
+from fairlead.predict.native import NativeEngine
 from fairlead.predict.outputs import OutputFormatter, Prediction
 from fairlead.predict.prepare import Preparation
 from fairlead.predict.tables import checked_table, is_table
@@ -218,7 +219,12 @@ def _engine(bundle: Bundle) -> Engine:
     from fairlead.bundle.originals import load_original
 
     return NativeEngine(
-        load_original(bundle), manifest.kind, manifest.model_schema, manifest.input_form, manifest.has_probabilities
+        load_original(bundle),
+        manifest.kind,
+        manifest.model_schema,
+        manifest.input_form,
+        manifest.has_probabilities,
+        manifest.shortcut,
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -19,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fairlead.errors import FairleadError, ServeError
 from fairlead.monitor import logs
@@ -27,10 +28,16 @@ from fairlead.web import server
 from fairlead.web.models import Listing
 from fairlead.web.server import Plan
 
+if TYPE_CHECKING:
+    from fairlead.monitor.metrics import Metrics
+
+# Before another try for a process that could not even start; each time twice as long, up to the latter.
 RESTART_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 8.0
 # Beyond the time that requests have to finish: then whoever still hangs is killed.
 _END_S = 2.0
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 logger = logging.getLogger("fairlead.web")
 # A fork would copy the threads' locks of onnxruntime without the threads.
 _context = multiprocessing.get_context("spawn")
@@ -42,32 +49,51 @@ class _Kind:
 
     Parameters
     ----------
-    name : for people; of a model's process, the model's.
+    model : that it runs in isolation; None for a worker.
     target, arguments : what it runs; a pipe to tell that it has started is added.
     """
 
-    name: str
+    model: str | None
     target: Callable[..., None]
     arguments: tuple[object, ...]
 
     @property
-    def is_worker(self) -> bool:
-        return self.target is _work
-
-    def start(self) -> _Child:
-        started, starter = _context.Pipe(duplex=False)
-        process = _context.Process(target=self.target, args=(*self.arguments, starter), name=f"fairlead-{self.name}")
-        process.start()
-        starter.close()
-        return _Child(self, process, started)
+    def what(self) -> str:
+        """What it is, for people."""
+        return "worker" if self.model is None else f"model process of {self.model}"
 
 
-@dataclass
 class _Child:
-    kind: _Kind
-    process: SpawnProcess
-    started: Connection
-    is_up: bool = False
+    """A process to be kept running: another takes its place when it dies.
+
+    Attributes
+    ----------
+    process : the one that runs now, or did.
+    is_up : whether it has told that it has started.
+    start_at_s : when, on the clock of `time.monotonic`, to start another; None while one runs.
+    """
+
+    def __init__(self, kind: _Kind) -> None:
+        self.kind = kind
+        self.start_at_s: float | None = None
+        self._pause_s = 0.0
+        self.start()
+
+    def start(self) -> None:
+        self.started, starter = _context.Pipe(duplex=False)
+        name = f"fairlead-{self.kind.model or 'worker'}"
+        self.process: SpawnProcess = _context.Process(
+            target=self.kind.target, args=(*self.kind.arguments, starter), name=name
+        )
+        # Held up until the child knows what to do with them: while Python starts, Ctrl-C is a traceback.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            starter.close()
+        self.start_at_s = None
+        self.is_up = False
 
     def look(self) -> None:
         """See whether it has told that it is up."""
@@ -77,6 +103,15 @@ class _Child:
             except EOFError:
                 return  # it died before
             self.is_up = True
+            self._pause_s = 0.0
+
+    def bury(self) -> None:
+        """Let go of a dead one, and choose when to start another: at once, if it could start at all."""
+        self.process.close()
+        self.started.close()
+        if not self.is_up:
+            self._pause_s = min(max(RESTART_PAUSE_S, 2 * self._pause_s), _LONGEST_PAUSE_S)
+        self.start_at_s = time.monotonic() + self._pause_s
 
 
 def supervise(plan: Plan, listings: Sequence[Listing], listener: socket.socket, on_started: Callable[[], None]) -> None:
@@ -94,16 +129,13 @@ def supervise(plan: Plan, listings: Sequence[Listing], listener: socket.socket, 
         When one cannot even start.
     """
     stop, stopper = _context.Pipe(duplex=False)
-    before = {
-        number: signal.signal(number, lambda *_: stopper.send_bytes(b"stop"))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    before = {number: signal.signal(number, lambda *_: stopper.send_bytes(b"stop")) for number in _SIGNALS}
     children: list[_Child] = []
     try:
         # One by one, so that those who have started are known when another cannot.
         for kind in _kinds(plan, listings, listener):
-            children.append(kind.start())  # noqa: PERF401
-        _keep(children, stop, on_started)
+            children.append(_Child(kind))  # noqa: PERF401
+        _keep(children, stop, on_started, _metrics(plan))
     finally:
         # With the parent's own copy open, clients would still get into the queue, to be thrown out at the end.
         listener.close()
@@ -112,59 +144,87 @@ def supervise(plan: Plan, listings: Sequence[Listing], listener: socket.socket, 
             signal.signal(number, handler)
 
 
+def _metrics(plan: Plan) -> Metrics | None:
+    if not plan.web.metrics:
+        return None
+    from fairlead.monitor.metrics import Metrics
+
+    return Metrics(plan.run_directory)
+
+
 def _kinds(plan: Plan, listings: Sequence[Listing], listener: socket.socket) -> list[_Kind]:
     kinds = []
     for model, listing in zip(plan.models, listings, strict=True):
         if model.isolation == "process":
-            for number in range(model.processes):
-                arguments = (listing.path, listing.name, number, plan.run_directory, plan.web.log_format)
-                kinds.append(_Kind(listing.name, _run_model, arguments))
-    return [*kinds, *[_Kind("worker", _work, (plan, listener))] * plan.web.workers]
+            kinds += [_Kind(listing.name, _run_model, (plan, listing, number)) for number in range(model.processes)]
+    return [*kinds, *[_Kind(None, _work, (plan, listener))] * plan.web.workers]
 
 
-def _keep(children: list[_Child], stop: Connection, on_started: Callable[[], None]) -> None:
+def _keep(
+    children: Sequence[_Child], stop: Connection, on_started: Callable[[], None], metrics: Metrics | None
+) -> None:
     announced = False
     while True:
-        sentinels = [child.process.sentinel for child in children]
-        wait([stop, *sentinels, *(child.started for child in children if not child.is_up)])
+        _wait(children, stop)
         if stop.poll():
             return
-        for index, child in enumerate(children):
+        for child in children:
+            if child.start_at_s is not None:
+                if time.monotonic() >= child.start_at_s:
+                    child.start()
+                continue
             child.look()
-            if not child.process.is_alive():
-                if not announced:
-                    raise ServeError(
-                        f"a {child.kind.name} process ended with exit code {child.process.exitcode} before it could "
-                        "serve: its own message is above"
-                    )
-                _report_death(child)
-                if not child.is_up:
-                    time.sleep(RESTART_PAUSE_S)
-                children[index] = child.kind.start()
+            if child.process.is_alive():
+                continue
+            if not announced:
+                raise ServeError(
+                    f"a {child.kind.what} ended with exit code {child.process.exitcode} before it could serve: its "
+                    "own message is above"
+                )
+            _report_death(child, metrics)
+            child.bury()
+            if child.start_at_s <= time.monotonic():
+                child.start()
         if not announced and all(child.is_up for child in children):
             announced = True
             on_started()
 
 
-def _report_death(child: _Child) -> None:
+def _wait(children: Sequence[_Child], stop: Connection) -> None:
+    """Sleep until there is something to do."""
+    running = [child for child in children if child.start_at_s is None]
+    starts_s = [child.start_at_s for child in children if child.start_at_s is not None]
+    timeout_s = max(0.0, min(starts_s) - time.monotonic()) if starts_s else None
+    sentinels = [child.process.sentinel for child in running]
+    wait([stop, *sentinels, *(child.started for child in running if not child.is_up)], timeout_s)
+
+
+def _report_death(child: _Child, metrics: Metrics | None) -> None:
     pid, code = child.process.pid, child.process.exitcode
-    logger.error("%s process %s died with exit code %s: starting another", child.kind.name, pid, code)
+    why = " (a batch ran longer than requests may take)" if code == -signal.SIGALRM else ""
+    logger.error("%s %s died with exit code %s%s: starting another", child.kind.what, pid, code, why)
+    if metrics is not None:
+        if child.kind.model is not None:
+            metrics.model_process_died(child.kind.model)
+        elif pid is not None:
+            metrics.worker_died(pid)
 
 
 def _end(children: Sequence[_Child], plan: Plan) -> None:
     """Let the workers finish, then end the models' processes; kill what does not come to an end."""
-    workers = [child for child in children if child.kind.is_worker]
+    running = [child for child in children if child.start_at_s is None]
+    workers = [child.process for child in running if child.kind.model is None]
     for worker in workers:
-        worker.process.terminate()
+        worker.terminate()
     deadline = time.monotonic() + plan.web.drain_s + plan.web.shutdown_timeout_s + _END_S
     for worker in workers:
-        worker.process.join(max(0.0, deadline - time.monotonic()))
-    for child in children:
+        worker.join(max(0.0, deadline - time.monotonic()))
+        if worker.is_alive():
+            logger.error("worker %s did not end in time: killing it", worker.pid)
+    for child in running:
         if child.process.is_alive():
-            if child.kind.is_worker:
-                logger.error("worker process %s did not end in time: killing it", child.process.pid)
             child.process.kill()
-    for child in children:
+    for child in running:
         child.process.join()
 
 
@@ -172,6 +232,7 @@ def _work(plan: Plan, listener: socket.socket, starter: Connection) -> None:
     """Be one worker: load the bundles, tell the parent, answer until told to stop."""
     threading.Thread(target=_follow_parent, daemon=True).start()
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         logs.configure(plan.web.log_format)
         _, run = server.prepare(plan)
         run(listener, lambda: starter.send_bytes(b"started"))
@@ -180,13 +241,29 @@ def _work(plan: Plan, listener: socket.socket, starter: Connection) -> None:
     except KeyboardInterrupt:
         # Ctrl-C while still loading: the parent got it too and ends.
         pass
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        # The parent, who made it, would have removed it.
+        shutil.rmtree(plan.run_directory, ignore_errors=True)
 
 
-def _run_model(bundle: Path, name: str, number: int, run_directory: Path, log_format: str, starter: Connection) -> None:
+def _run_model(plan: Plan, listing: Listing, number: int, starter: Connection) -> None:
     """Be one process of a model."""
     from fairlead.web import isolation
 
-    isolation.main(bundle, isolation.socket_path(run_directory, name, number), log_format, starter)
+    isolation.main(
+        isolation.ModelProcess(
+            name=listing.name,
+            bundle=listing.path,
+            digest=listing.digest,
+            number=number,
+            run_directory=plan.run_directory,
+            log_format=plan.web.log_format,
+            limit_s=plan.web.timeout_s,
+            linger_s=plan.web.drain_s + plan.web.shutdown_timeout_s + _END_S,
+        ),
+        starter,
+    )
 
 
 def _follow_parent() -> None:
