@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from peer import Peer, Place
 
-FLAGS = ("--workers", "2")
+FLAGS = ("--workers", "2", "--access-log")
 
 
 def fairlead(name: str, title: str, engine: str, told: str, in_turns: bool) -> Peer:

@@ -29,7 +29,6 @@ class Runner:
         self.place, self.slots, self.delay_s, self.deaths = place, slots, delay_s, deaths
         self.batches: list[list[int]] = []
         self.is_closed = False
-        self.given_up = 0
 
     def run(self, rows: Sequence[Row], done: Done) -> None:
         values = [row[0] for row in rows]
@@ -49,9 +48,6 @@ class Runner:
 
     def start(self) -> None:
         pass
-
-    def give_up(self, done: Done) -> None:
-        self.given_up += 1
 
     def close(self) -> None:
         self.is_closed = True
@@ -171,10 +167,39 @@ async def test_slices_are_taken_when_their_turn_comes_and_bad_rows_are_told_by_p
     asked = Asked([], source=Slices(values))
     queue = batcher(Runner(), row_ns=1e6)
     queue.submit(asked.job)
-    found = await asked.answers()
+    await asked.answers()
     assert sorted(asked.job.rejections) == list(range(0, 1000, 100))
     assert asked.job.rejections[300][0].path == "$[300].x"
-    assert [answer for answer in found if answer is not None] == [2 * value for value in values if value > 0]
+    assert queue.is_idle
+
+
+@on_a_loop
+async def test_slices_of_good_rows_are_answered_in_order() -> None:
+    runner = Runner()
+    asked = Asked([], source=Slices(range(2000)))
+    batcher(runner, row_ns=1e4).submit(asked.job)
+    assert await asked.answers() == [2 * value for value in range(2000)]
+    assert max(map(len, runner.batches)) <= 512
+
+
+@on_a_loop
+async def test_after_a_thousand_bad_rows_the_rest_is_not_looked_at() -> None:
+    runner = Runner()
+    asked = Asked([], source=Slices([-1] * 60_000))
+    queue = batcher(runner)
+    queue.submit(asked.job)
+    await asked.answers()
+    assert 1000 <= len(asked.job.rejections) == asked.job.n_checked < 2000
+    assert runner.batches == []
+    assert queue.is_idle
+
+
+@on_a_loop
+async def test_a_request_of_more_rows_than_any_may_have_is_refused() -> None:
+    queue = batcher(Runner(), max_queue_rows=10)
+    with pytest.raises(Refusal, match="at most 65536 records") as caught:
+        queue.submit(Asked([], source=Slices(range(65_537))).job)
+    assert caught.value.status == 413
 
 
 @on_a_loop
@@ -212,28 +237,57 @@ async def test_only_the_bad_row_of_a_failed_batch_gets_the_error() -> None:
 
 @on_a_loop
 async def test_a_batch_whose_process_died_is_run_again_and_nobody_notices() -> None:
-    runner = Runner(deaths=3)
+    runner = Runner(deaths=2)
     queue = batcher(runner)
     asked = [Asked([1]), Asked([2])]
     for one in asked:
         queue.submit(one.job)
     assert [await one.answers() for one in asked] == [[2], [4]]
-    assert runner.batches == [[1, 2]] * 4
+    assert runner.batches == [[1, 2], [1, 2], [1], [2]]
+
+
+class Deadly(Runner):
+    """A process that dies of a row that is BAD."""
+
+    def run(self, rows: Sequence[Row], done: Done) -> None:
+        self.deaths = int(any(row[0] == BAD for row in rows))
+        super().run(rows, done)
+
+
+@pytest.mark.parametrize("n_rows", [1, 3, 256, 4096])
+def test_a_row_that_kills_every_process_is_found_after_a_few_deaths_and_refused(n_rows: int) -> None:
+    @on_a_loop
+    async def run() -> None:
+        runner = Deadly()
+        queue = batcher(runner, row_ns=1.0, max_queue_rows=10_000)
+        asked = [Asked([BAD if value == n_rows // 2 else value]) for value in range(n_rows)]
+        for one in asked:
+            queue.submit(one.job)
+        for value, one in enumerate(asked):
+            assert await one.answers() == ([] if value == n_rows // 2 else [2 * value])
+        assert "died each time" in str(asked[n_rows // 2].job.failures[0])
+        assert sum(BAD in batch for batch in runner.batches) <= 5
+        assert queue.is_idle
+
+    run()
 
 
 @on_a_loop
-async def test_a_row_that_kills_every_process_is_found_and_refused() -> None:
-    class Deadly(Runner):
-        def run(self, rows: Sequence[Row], done: Done) -> None:
-            self.deaths = int(any(row[0] == BAD for row in rows))
-            super().run(rows, done)
-
-    queue = batcher(Deadly())
-    asked = [Asked([1]), Asked([BAD]), Asked([2])]
+async def test_only_one_batch_that_may_kill_runs_at_a_time() -> None:
+    runner = Deadly(slots=3, delay_s=0.02)
+    queue = batcher(runner, row_ns=60e6)  # one row fills a batch
+    asked = [Asked([BAD]) for _ in range(3)]
     for one in asked:
         queue.submit(one.job)
-    assert [await one.answers() for one in asked] == [[2], [], [4]]
-    assert "died each time" in str(asked[1].job.failures[0])
+    await asyncio.sleep(0.05)  # each was run twice
+    others = [Asked([value]) for value in range(20)]
+    for one in others:
+        queue.submit(one.job)
+    for value, one in enumerate(others):
+        assert await one.answers() == [2 * value]
+    for one in asked:
+        assert await one.answers() == []
+    assert queue.is_idle
 
 
 @on_a_loop
@@ -286,22 +340,41 @@ async def test_what_waited_as_long_as_it_might_is_refused_and_never_run() -> Non
 
 @on_a_loop
 async def test_what_runs_too_long_is_given_up_and_a_stuck_engine_takes_no_more() -> None:
-    runner = Runner(delay_s=0.3)
-    queue = batcher(runner)
+    runner = Runner(delay_s=0.5)
+    queue = Batcher(runner, Cost(0.0, 1000.0), 1000, stuck_after_s=0.2)
     asked = Asked([1], timeout_s=0.05)
     queue.submit(asked.job)
     with pytest.raises(Refusal) as caught:
         await asked.answers()
     assert caught.value.status == 504
+    assert not queue.is_stuck  # a request in a hurry does not keep out the others
+    await asyncio.sleep(0.25)
     assert queue.is_stuck
-    assert runner.given_up == 1
     with pytest.raises(Refusal, match="has not answered"):
         queue.submit(Asked([1]).job)
-    await asyncio.sleep(0.35)
+    await asyncio.sleep(0.4)
     assert not queue.is_stuck
     again = Asked([2], timeout_s=1)
     queue.submit(again.job)
     assert await again.answers() == [4]
+
+
+@on_a_loop
+async def test_what_is_late_no_longer_takes_room_in_the_queue_of_a_stuck_engine() -> None:
+    queue = batcher(Runner(delay_s=0.5), max_queue_rows=10)
+    first = Asked([1])
+    queue.submit(first.job)
+    await asyncio.sleep(0.01)
+    late = [Asked([1], timeout_s=0.05) for _ in range(10)]
+    for one in late:
+        queue.submit(one.job)
+    for one in late:
+        with pytest.raises(Refusal, match="as long as it might"):
+            await one.answers()
+    assert queue.queued_rows == 0
+    patient = Asked([2] * 10)
+    queue.submit(patient.job)
+    assert await patient.answers() == [4] * 10
 
 
 @on_a_loop

@@ -12,6 +12,7 @@ from openapi_spec_validator import validate
 
 from fairlead.schema import Feature, Schema
 from fairlead.web.json_schema import feature_schema, record_schema
+from fairlead.web.openapi import document as document_of
 
 GOOD = {"tenure": 41, "charges": 79.85, "contract": "yearly"}
 
@@ -30,12 +31,138 @@ def conforms(document: Any, schema: Any, value: Any) -> None:
     jsonschema.Draft202012Validator({**schema, "components": document["components"]}).validate(value)
 
 
+def response_of(document: Any, path: str, method: str, status: int) -> Any:
+    response = document["paths"][path][method]["responses"][str(status)]
+    if reference := response.get("$ref"):
+        response = document["components"]["responses"][reference.rsplit("/", 1)[1]]
+    return response
+
+
 def test_it_is_valid(document: Any, in_process: Callable[..., Any], churn_bundle: Path) -> None:
     validate(document)
     alone = in_process(churn_bundle).get("/openapi.json").json()
     validate(alone)
-    assert set(document["paths"]) == {"/models/churn/predict", "/models/price/predict", "/livez", "/readyz"}
-    assert set(alone["paths"]) - set(document["paths"]) == {"/predict"}
+    assert set(alone["paths"]) - set(document["paths"]) == {"/predict", "/invocations"}
+    assert {path for path in document["paths"] if "churn" in path} == {
+        "/models/churn/predict",
+        "/models/churn/invocations",
+        "/v1/models/churn",
+        "/v1/models/churn:predict",
+        "/v2/models/churn",
+        "/v2/models/churn/infer",
+        "/v2/models/churn/ready",
+        "/v2/models/churn/versions/1",
+        "/v2/models/churn/versions/1/infer",
+        "/v2/models/churn/versions/1/ready",
+    }
+
+
+def test_every_path_is_described_and_there(document: Any, client: Any) -> None:
+    described = set(document["paths"])
+    assert {path.decode() for path in client.app.endpoints} <= described
+    left_out = ("/static/", "/docs/")
+    plain = {route.path for route in client.app._rest.routes if not route.path.startswith(left_out)}
+    per_model = {path for path in plain if "{name}" in path and "repository" not in path}
+    assert plain - per_model <= described
+    for path, item in document["paths"].items():
+        for method in item:
+            response = client.request(method.upper(), path.replace("{name}", "churn"))
+            assert response.status_code not in (404, 405), path
+        if "{name}" in path:  # without a key nobody is told anything
+            continue
+        other = client.request("DELETE", path)
+        assert other.status_code == 405
+        assert {method.upper() for method in item} <= {name.strip() for name in other.headers["allow"].split(",")}
+
+
+def test_keys_and_prefix_are_told(in_process: Callable[..., Any], churn_bundle: Path, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.touch(0o600)
+    keys.write_text(f"one sha256:{'0' * 64}\n")
+    described = document_of([], needs_key=True, root="/churn")
+    validate(described)
+    assert described["servers"] == [{"url": "/churn"}]
+    assert described["security"] == [{"bearer": []}, {"header": []}]
+    assert described["paths"]["/livez"]["get"]["security"] == []
+    client = in_process(churn_bundle, api_keys_file=str(keys))
+    assert client.get("/openapi.json").status_code == 401
+    for path, item in described["paths"].items():
+        for method, operation in item.items():
+            is_open = operation.get("security") == []
+            answer = client.request(method.upper(), path.replace("{name}", "churn"))
+            assert (answer.status_code != 401) == is_open, path
+
+
+INFER = {
+    "id": "7",
+    "inputs": [
+        {"name": "tenure", "shape": [1], "datatype": "INT64", "data": [41]},
+        {"name": "charges", "shape": [1], "datatype": "FP64", "data": [None]},
+        {"name": "contract", "shape": [1], "datatype": "BYTES", "data": ["yearly"]},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("post", "/v2/models/churn/infer", INFER),
+        ("post", "/v2/models/churn/versions/1/infer", {**INFER, "outputs": [{"name": "churn"}]}),
+        ("post", "/v2/models/churn/infer", {**INFER, "parameters": {"binary_data_output": True}}),
+        ("post", "/v2/models/churn/infer", {}),
+        ("post", "/v2/models/churn/infer", None),
+        ("post", "/v1/models/churn:predict", {"instances": [GOOD, list(GOOD.values())]}),
+        ("post", "/v1/models/churn:predict", {"instances": [{}]}),
+        ("post", "/models/churn/invocations", {"dataframe_records": [GOOD]}),
+        ("post", "/models/churn/invocations", {"inputs": {name: [value] for name, value in GOOD.items()}}),
+        ("post", "/models/churn/invocations", {}),
+        ("get", "/v2", None),
+        ("get", "/v2/models/churn", None),
+        ("get", "/v2/models/price", None),
+        ("get", "/v2/models/churn/ready", None),
+        ("get", "/v1/models/churn", None),
+        ("get", "/v1/models", None),
+        ("get", "/v2/health/live", None),
+        ("get", "/v2/health/ready", None),
+        ("post", "/v2/repository/index", None),
+        ("post", "/v2/repository/index", {"ready": True}),
+        ("post", "/v2/repository/index", {"ready": 1}),
+        ("post", "/v2/repository/models/{name}/load", None),
+        ("get", "/livez", None),
+        ("get", "/readyz", None),
+        ("get", "/ping", None),
+        ("get", "/version", None),
+        ("get", "/metrics", None),
+        ("get", "/", None),
+        ("get", "/docs", None),
+        ("get", "/openapi.json", None),
+    ],
+)
+def test_other_protocols_answers_conform(client: Any, document: Any, method: str, path: str, body: Any) -> None:
+    response = client.request(method.upper(), path.replace("{name}", "churn"), json=body)
+    described = response_of(document, path, method, response.status_code)
+    media_type = response.headers["content-type"].split(";")[0]
+    if content := described.get("content"):
+        schema = content[media_type]["schema"]
+        if media_type.endswith("json"):
+            conforms(document, schema, response.json())
+        else:
+            assert schema["type"] == "string"
+    if "json" in media_type and body and response.status_code == 200:
+        wanted = document["paths"][path][method]["requestBody"]["content"]["application/json"]["schema"]
+        conforms(document, wanted, body)
+
+
+def test_every_example_is_answered(document: Any, client: Any) -> None:
+    count = 0
+    for path, item in document["paths"].items():
+        for content in item.get("post", {}).get("requestBody", {}).get("content", {}).values():
+            for example in content.get("examples", {}).values():
+                answer = client.post(path, json=example["value"])
+                assert answer.status_code == 200, (path, answer.text)
+                conforms(document, content["schema"], example["value"])
+                count += 1
+    assert count == 2 * 6  # of each model: one and several records, tensors twice, instances, a frame
 
 
 def test_a_feature_is_described() -> None:
@@ -100,7 +227,7 @@ def test_the_answers_conform(client: Any, document: Any, method: str, body: Any,
     path = "/models/churn/predict"
     how = {"params": query} if method == "get" else {"json": body}
     response = client.request(method.upper(), path, **how)
-    described = document["paths"][path][method]["responses"][str(response.status_code)]["content"]
+    described = response_of(document, path, method, response.status_code)["content"]
     conforms(document, described[response.headers["content-type"]]["schema"], response.json())
 
 

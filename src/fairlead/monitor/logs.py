@@ -21,6 +21,7 @@ import stat
 import threading
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import count
 from typing import Any, Literal, Protocol
 from urllib.parse import quote
@@ -214,7 +215,7 @@ class AccessLog:
             status,
             duration_ns // 1000 / 1000,
             len(request.body),
-            request.request_id.decode("ascii", "replace"),
+            request.request_id.decode("latin-1"),
             rows,
             model or UNSET,
             version or UNSET,
@@ -429,7 +430,12 @@ def parse_traceparent(value: bytes) -> TraceContext | None:
 
 def _rfc3339(ms: int) -> str:
     seconds, ms = divmod(ms, 1000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{ms:03d}Z"
+    return f"{_utc(seconds)}.{ms:03d}Z"
+
+
+@lru_cache(maxsize=2)
+def _utc(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def _local_time() -> str:

@@ -180,7 +180,7 @@ class Metrics:
 
         Parameters
         ----------
-        route : the path's template, never the path itself.
+        route : the service's name of the route, such as the path's template; never the path itself.
         model, version : empty for a route of no model.
         rows : records predicted for it.
         """

@@ -116,7 +116,7 @@ class Tracer:
         Parameters
         ----------
         request : its `trace` is what `context` gave; without one, it is made here.
-        route : the path's template.
+        route : the service's name of the route; best the path's template, as OpenTelemetry has it.
         end_ns : since the epoch; default now.
         """
         method = request.method if request.method in METHODS else "_OTHER"

@@ -284,7 +284,8 @@ class App:
         """Make the routes of everything that is not a prediction; answers that never change are written once, here."""
         models = list(self.models.values())
         described = [openapi.Described(m.intake.manifest, m.intake.digest, m.example) for m in models]
-        description = wire.encode(openapi.document(described))
+        document = openapi.document(described, self.gate.keys is not None, self._root, len(self.listings) == 1)
+        description = wire.encode(document)
         index = wire.encode(
             {
                 "service": "fairlead",
@@ -320,7 +321,8 @@ class App:
     def _handlers(self) -> dict[Any, Any]:
         def raised(request: Request, error: HTTPException) -> Response:
             if error.status_code == 405:
-                allow = (error.headers or {}).get("Allow", "GET, HEAD")
+                # Starlette has them in a set.
+                allow = ", ".join(sorted((error.headers or {}).get("Allow", "GET, HEAD").split(", ")))
                 headers = [(b"allow", allow.encode())]
                 return _refused(request, Refusal("method_not_allowed", f"expected {allow}", headers=headers))
             parts = request.scope["path"].removeprefix(self._root).replace(":", "/").split("/")

@@ -27,8 +27,18 @@ from fairlead.web.runners import Cost, Done, Runner
 _LOOP_BUDGET_NS = 2_000_000
 _BUDGET_NS = 50_000_000
 _MAX_BATCH_ROWS = 4096
-# A batch whose process died is run again as it is so often, before its rows are tried apart.
-_WHOLE_AGAIN = 3
+# Large requests are checked in slices of so many rows: that too holds up what comes after.
+_SLICE_ROWS = 512
+# A request may have more rows than may wait, when nothing waits, but not more than this.
+_MOST_ROWS = 65536
+# A batch whose process died is run again as it is, for it may have been chance; after so many deaths in so
+# many parts, down to a row that gets one more try.
+_DEATHS_BY_CHANCE = 2
+_PARTS = 16
+# How long after a look at what is late, by each request looked at, until the next look.
+_LOOK_NS = 2_000
+# For how long a batch runs on without anyone who waits before its engine counts as stuck.
+_STUCK_AFTER_S = 1.0
 # How much of the newest measurement goes into the running mean.
 _NEWEST = 0.05
 
@@ -40,28 +50,37 @@ class EngineDied(Exception):
 class Batch:
     """Rows of one job or several that are run together."""
 
-    __slots__ = ("deaths", "done", "pieces", "rows")
+    __slots__ = ("deaths", "done", "pieces", "rows", "started_ns")
 
     def __init__(self, pieces: list[tuple[Job, Sequence[int]]], rows: Sequence[Row]) -> None:
         self.pieces = pieces
         self.rows = rows
         self.deaths = 0
+        self.started_ns = 0
         self.done: Done | None = None
 
-    def halves(self) -> tuple[Batch, Batch]:
-        """Split the rows in the middle, through a job where need be."""
-        middle = len(self.rows) // 2
-        first: list[tuple[Job, Sequence[int]]] = []
-        second: list[tuple[Job, Sequence[int]]] = []
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return all(job.is_over for job, _ in self.pieces)
+
+    def parts(self, n_parts: int) -> list[Batch]:
+        """Split the rows evenly, through a job where need be; the first part may be of fewer rows."""
+        size = -(-len(self.rows) // n_parts)
+        starts = list(range(len(self.rows) - size, -size, -size))[::-1]
+        return [self._between(max(start, 0), start + size) for start in starts]
+
+    def _between(self, start: int, stop: int) -> Batch:
+        pieces: list[tuple[Job, Sequence[int]]] = []
         seen = 0
         for job, places in self.pieces:
-            cut = min(max(middle - seen, 0), len(places))
-            if cut:
-                first.append((job, places[:cut]))
-            if cut < len(places):
-                second.append((job, places[cut:]))
+            part = places[max(start - seen, 0) : max(stop - seen, 0)]
+            if part:
+                pieces.append((job, part))
             seen += len(places)
-        return Batch(first, self.rows[:middle]), Batch(second, self.rows[middle:])
+        made = Batch(pieces, self.rows[start:stop])
+        made.deaths = self.deaths
+        return made
 
     def without_finished(self) -> Batch | None:
         """Leave out the jobs that are over; None when none is left."""
@@ -88,6 +107,7 @@ class Batcher:
     runner : where batches run.
     cost : what a batch takes, as measured at start; kept up to date while serving.
     max_queue_rows : rows that may wait; a request that is larger is taken only when nothing waits.
+    stuck_after_s : for how long a batch may run on when nobody waits for it any more.
 
     Attributes
     ----------
@@ -96,10 +116,11 @@ class Batcher:
     is_stuck : whether every slot is taken by a batch that nobody waits for any more.
     """
 
-    def __init__(self, runner: Runner, cost: Cost, max_queue_rows: int) -> None:
+    def __init__(self, runner: Runner, cost: Cost, max_queue_rows: int, stuck_after_s: float = _STUCK_AFTER_S) -> None:
         self.runner = runner
         self.queued_rows = 0
         self._max_queue_rows = max_queue_rows
+        self._stuck_after_ns = int(stuck_after_s * 1e9)
         self.on_batch: Callable[[int, int, Sequence[Call]], None] | None = None
         self._set_cost(cost)
         self._queue: deque[Job] = deque()
@@ -129,12 +150,16 @@ class Batcher:
         Raises
         ------
         Refusal
-            ``overloaded`` when the queue is full, or as long as the job may wait or longer.
+            ``overloaded`` when the queue is full, or as long as the job may wait or longer; ``too_large`` for
+            more rows than any request may have.
         """
         if not job.n_rows:
             job.settle()
             return
         ahead = self.queued_rows
+        most = max(self._max_queue_rows, _MOST_ROWS)
+        if job.n_rows > most:
+            raise Refusal("too_large", f"expected at most {most} records: send them in several requests")
         if self.is_stuck:
             raise self.refusal("the model has not answered for longer than requests may take")
         if ahead and ahead + job.n_rows > self._max_queue_rows:
@@ -186,6 +211,7 @@ class Batcher:
         while len(self._running) < self.runner.slots and (batch := self._take()) is not None:
             self._running.add(batch)
             self._running_rows += len(batch.rows)
+            batch.started_ns = perf_counter_ns()
             batch.done = partial(self._done, batch)
             self.runner.run(batch.rows, batch.done)
             if self.runner.place == "loop":
@@ -193,6 +219,8 @@ class Batcher:
 
     def _take(self) -> Batch | None:
         while self._again:
+            if self._again[0].deaths >= _DEATHS_BY_CHANCE and self._has_suspect():
+                break  # one that may kill is enough at a time: others need processes too
             if (again := self._again.popleft().without_finished()) is not None:
                 return again
         queue, room = self._queue, self._max_batch_rows
@@ -206,7 +234,7 @@ class Batcher:
             if job.is_over:
                 self.queued_rows -= job.n_rows - job.taken
                 continue
-            n_rows = min(job.n_rows - job.taken, room)
+            n_rows = min(job.n_rows - job.taken, room, _SLICE_ROWS if job.source is not None else room)
             left = job.n_rows - job.taken
             try:
                 taken, places = job.take(n_rows)
@@ -229,6 +257,9 @@ class Batcher:
                 self._arm()
             return None
         return Batch(pieces, rows)
+
+    def _has_suspect(self) -> bool:
+        return any(batch.deaths >= _DEATHS_BY_CHANCE for batch in self._running)
 
     def _done(self, batch: Batch, answers: Answers | Exception, took_ns: int) -> None:
         self._running.discard(batch)
@@ -265,21 +296,22 @@ class Batcher:
             start = stop
 
     def _failed(self, batch: Batch, error: Exception) -> None:
-        """Run a failed batch again: whole, if its process died by chance, else its halves, down to the bad row."""
+        """Run a failed batch again: whole, if its process died by chance, else in parts, down to the bad row."""
+        n_parts = 2
         if isinstance(error, EngineDied):
             batch.deaths += 1
-            if batch.deaths <= _WHOLE_AGAIN:
-                self._again.appendleft(batch)
-                return
-            error = ModelFailed("the model's process died each time it ran this record")
-        if len(batch.rows) == 1:
-            job, places = batch.pieces[0]
-            if not job.is_over:
-                job.failures[places[0]] = error
-                job.left -= 1
-                job.settle()
+            n_parts = _PARTS if batch.deaths >= _DEATHS_BY_CHANCE else 1
+            if batch.deaths > _DEATHS_BY_CHANCE and len(batch.rows) == 1:
+                error = ModelFailed("the model's process died each time it ran this record")
+                n_parts = 2
+        if len(batch.rows) > 1 or isinstance(error, EngineDied):
+            self._again.extendleft(reversed([batch] if n_parts == 1 else batch.parts(n_parts)))
             return
-        self._again.extendleft(reversed(batch.halves()))
+        job, places = batch.pieces[0]
+        if not job.is_over:
+            job.failures[places[0]] = error
+            job.left -= 1
+            job.settle()
 
     def _set_alarm(self, deadline_ns: float) -> None:
         self._cancel_alarm()
@@ -304,14 +336,19 @@ class Batcher:
                     job.fail(Refusal("deadline", "the model did not answer in the time that this request had"))
                 else:
                     job.fail(self.refusal("this request waited as long as it might"))
-        lost = [batch for batch in self._running if all(job.is_over for job, _ in batch.pieces)]
-        for batch in lost:
-            if batch.done is not None:
-                self.runner.give_up(batch.done)
-        self.is_stuck = len(lost) >= self.runner.slots
+        # A request may be in more of a hurry than the model ever is: that alone does not make it stuck.
+        stuck_at_ns = [batch.started_ns + self._stuck_after_ns for batch in self._running if batch.is_over]
+        n_lost = sum(at_ns <= now_ns for at_ns in stuck_at_ns)
+        self.is_stuck = 0 < self.runner.slots <= n_lost
+        for job in self._queue:
+            if job.is_over:
+                self.queued_rows -= job.n_rows - job.taken
+        self._queue = deque(job for job in self._queue if not job.is_over)
         left = [job.deadline_ns for job in jobs if not job.is_over]
+        left += [at_ns for at_ns in stuck_at_ns if at_ns > now_ns]
         if left:
-            self._set_alarm(min(left))
+            # With many that wait, each for its own deadline, looking at all of them each time would be all there is.
+            self._set_alarm(max(min(left), now_ns + _LOOK_NS * len(jobs)))
 
 
 class ClientGone(Exception):

@@ -102,7 +102,7 @@ class Endpoint:
         elif job.origin is None:
             self._refuse(call, invalid([problem.alone() for problem in job.rejections[0]], "the record"))
         else:
-            self._refuse(call, invalid_array(job.rejections, job.n_rows, job.origin))
+            self._refuse(call, invalid_array(job.rejections, job.n_checked, job.origin, job.n_rows - job.n_checked))
 
     def _refuse(self, call: Call, refusal: Refusal) -> None:
         dialect = self._dialects.get(call.method, self._first)

@@ -125,6 +125,13 @@ class Gate:
         if self.tracer is not None:
             self.tracer.request(call, route, status, duration_ns, n_rows, name, version)
 
+    def close(self) -> None:
+        """Write and send what is left of the record, at the end of the process."""
+        if self.access_log is not None:
+            self.access_log.close()
+        if self.tracer is not None:
+            self.tracer.close()
+
     def _check_key(self, call: Call, admin: bool, is_counted: bool) -> None:
         assert self.keys is not None
         key = self.keys.find(call.headers)

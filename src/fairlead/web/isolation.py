@@ -38,7 +38,7 @@ from fairlead.predict.predictor import Answers, Predictor, predictor_of
 from fairlead.predict.validate import Row
 from fairlead.schema import Problem
 from fairlead.web.batching import EngineDied
-from fairlead.web.runners import Cost, Done, cost_of
+from fairlead.web.runners import Cost, Done, place
 
 _LENGTH_BYTES = 4
 _MAX_FRAME_BYTES = 1 << 30
@@ -151,11 +151,10 @@ class _Frames(asyncio.Protocol):
     """Cuts what comes on a socket into messages."""
 
     def __init__(self) -> None:
-        self.transport: asyncio.Transport
+        self.transport: Any  # uvloop's is no `asyncio.Transport`
         self._kept = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
@@ -234,9 +233,6 @@ class ProcessRunner:
         peer = self._idle.pop()
         peer.done = done
         peer.send(message)
-
-    def give_up(self, done: Done) -> None:
-        pass  # it may be another worker's batch that hangs: the process itself ends when one runs too long
 
     def close(self) -> None:
         for task in self._tasks:
@@ -322,6 +318,8 @@ def main(task: ModelProcess, starter: Connection) -> None:
     logs.configure(task.log_format)
     end = _End(task)
     threading.Thread(target=end.follow_parent, daemon=True).start()
+    import uvloop
+
     from fairlead.bundle.read import open_bundle
 
     try:
@@ -329,16 +327,14 @@ def main(task: ModelProcess, starter: Connection) -> None:
         if opened.digest != task.digest:
             raise BundleError(f"{task.bundle}: the bundle was changed since the server started: start the server again")
         predictor = predictor_of(opened)
-        cost = cost_of(predictor, opened.example())
+        cost = place(predictor, opened.example()).cost
     except FairleadError as error:
         raise SystemExit(f"fairlead: {error}") from error
     greeting = _encode(Greeting(os.getpid(), opened.digest, cost.fixed_ns, cost.row_ns))
-    asyncio.run(_listen(lambda: _Worker(predictor, greeting, task.limit_s, end), task, end, starter))
+    uvloop.run(_listen(lambda: _Worker(predictor, greeting, task.limit_s, end), task, end, starter))
 
 
-async def _listen(
-    make: Callable[[], asyncio.Protocol], task: ModelProcess, end: _End, starter: Connection
-) -> None:
+async def _listen(make: Callable[[], asyncio.Protocol], task: ModelProcess, end: _End, starter: Connection) -> None:
     path = socket_path(task.run_directory, task.name, task.number)
     path.unlink(missing_ok=True)
     loop = end.loop = asyncio.get_running_loop()
@@ -382,8 +378,8 @@ def run(predictor: Predictor, rows: Sequence[Row]) -> Reply:
     try:
         answers, rejections = predictor.answer(rows)
     except BaseException as error:  # the user's own code, which may even try to exit
-        is_model = isinstance(error, ModelFailed)
-        told = str(error) if is_model else f"{type(error).__name__}: {error}"
+        told = str(error) if isinstance(error, ModelFailed) else f"{type(error).__name__}: {error}"
+        is_model = isinstance(error, ModelFailed) or not isinstance(error, Exception)
         return Reply([], {}, told, traceback.format_exc(), is_model, perf_counter_ns() - start)
     return Reply(answers, rejections, None, "", False, perf_counter_ns() - start)
 

@@ -14,6 +14,8 @@ from fairlead.schema import Problem
 from fairlead.web.calls import Call
 
 Answer = dict[str, Any]
+# With so many bad rows, those that come after are not even looked at: a body of commas would make millions.
+_ENOUGH_REJECTIONS = 1000
 
 
 class Source(Protocol):
@@ -40,6 +42,7 @@ class Job:
 
     Attributes
     ----------
+    n_checked : rows that were looked at; the first ones.
     answers : in the request's order, None where there is none.
     rejections : problems by place.
     failures : errors of single rows by place.
@@ -55,6 +58,7 @@ class Job:
         "finish",
         "is_over",
         "left",
+        "n_checked",
         "n_rows",
         "origin",
         "rejections",
@@ -81,6 +85,7 @@ class Job:
         self.origin = origin
         self.n_rows = self.left = len(rows) if source is None else source.n_rows
         self.taken = 0
+        self.n_checked = self.n_rows if source is None else 0
         self.deadline_ns = 0
         self.answers: list[Answer | None] = []
         self.rejections: dict[int, tuple[Problem, ...]] = {}
@@ -89,16 +94,22 @@ class Job:
         self.is_over = False
 
     def take(self, n_rows: int) -> tuple[Sequence[Row], Sequence[int]]:
-        """Give the next `n_rows` rows and their places; those that the schema refuses are settled here."""
+        """Give the next `n_rows` rows and their places; those that the schema refuses are settled here.
+
+        Once one is refused, so is the request: the others are only looked at for what else is wrong.
+        """
         start = self.taken
         stop = self.taken = start + n_rows
         if self.source is None:
             return (self.rows if n_rows == self.n_rows else self.rows[start:stop]), range(start, stop)
-        checked = self.source.take(start, stop)
-        if checked.rejections:
+        if len(self.rejections) < _ENOUGH_REJECTIONS:
+            checked = self.source.take(start, stop)
+            self.n_checked = stop
+            if not checked.rejections and not self.rejections:
+                return checked.rows, checked.places
             self.rejections.update(checked.rejections)
-            self.left -= len(checked.rejections)
-        return checked.rows, checked.places
+        self.left -= n_rows
+        return (), ()
 
     def put(self, places: Sequence[int], answers: Sequence[Answer | None]) -> None:
         """Take the answers of the rows at `places`."""

@@ -21,7 +21,7 @@ Json = dict[str, Any]
 SHOWN_CATEGORIES = 50
 _TYPES: dict[str, Json] = {
     "bool": {"type": "boolean"},
-    "int": {"type": "integer", "format": "int64"},
+    "int": {"type": "integer", "format": "int64", "minimum": -(2**63), "maximum": 2**63 - 1},
     "float": {"type": "number", "format": "double"},
     "string": {"type": "string"},
     "datetime": {"type": "string", "format": "date-time"},

@@ -1,7 +1,7 @@
 """The description of the service, made from what the bundles say of themselves.
 
-Puts each model's record and prediction, from `json_schema`, into one OpenAPI 3.1 document. Knows no
-server and no framework.
+Puts each model's record and prediction, from `json_schema`, into one OpenAPI 3.1 document; what other servers'
+protocols add is in `openapi_protocols`. Knows no server and no framework.
 
 Source: OpenAPI 3.1.1, https://spec.openapis.org/oas/v3.1.1.html
 """
@@ -16,16 +16,10 @@ from msgspec import UNSET
 
 from fairlead import __version__
 from fairlead.bundle.manifest import Manifest
+from fairlead.web import openapi_protocols as protocols
 from fairlead.web.json_schema import Json, feature_schema, prediction_schema, record_schema
 from fairlead.web.models import predict_path
-
-_REFUSED = {
-    400: "Not JSON, or not a query string",
-    413: "The body is too large",
-    415: "The body is not JSON",
-    422: "The schema refuses some of the input: every problem of every record, by path",
-    500: "The model or the server failed: the server's log has the reason under `request_id`",
-}
+from fairlead.web.openapi_parts import ASKED, PROBLEM, PROBLEM_WITH_ERROR, SENT, good, refusals, responses_of, table
 
 
 @dataclass(frozen=True)
@@ -44,64 +38,72 @@ class Described:
     example: Json | None = None
 
 
-def document(models: Sequence[Described]) -> Json:
+def document(
+    models: Sequence[Described], needs_key: bool = False, root: str = "", is_alone: bool | None = None
+) -> Json:
     """Describe a service of these models.
+
+    Parameters
+    ----------
+    needs_key : whether API keys are asked for.
+    root : the path prefix under which clients find it.
+    is_alone : whether ``/predict`` is there; left out, when there is exactly one model.
 
     Returns
     -------
-    An OpenAPI 3.1 document, with ``/predict`` when there is exactly one model.
+    An OpenAPI 3.1 document.
     """
     paths: Json = {}
-    schemas: Json = {"Problem": _PROBLEM}
+    schemas: Json = {"Problem": PROBLEM, "ProblemWithError": PROBLEM_WITH_ERROR, **protocols.SCHEMAS}
+    if is_alone is None:
+        is_alone = len(models) == 1
     for model in models:
         manifest, key = model.manifest, model.manifest.name
         schemas[f"{key}.record"] = record_schema(manifest.schema)
         schemas[f"{key}.prediction"] = prediction_schema(manifest)
         if model.example is not None:
             schemas[f"{key}.record"]["examples"] = [model.example]
-        if len(models) == 1:
+        if is_alone:
             paths["/predict"] = _predictions(model, "predict")
         paths[predict_path(key)] = _predictions(model, f"predict_{key}")
-    paths["/livez"] = _probe("livez", "Whether the process lives", {})
-    paths["/readyz"] = _probe("readyz", "Whether the models take requests", {"503": _refused("Shutting down")})
-    return {
+        paths |= protocols.model_paths(manifest, model.example, is_alone)
+    paths |= protocols.PATHS
+    paths |= _service()
+    if needs_key:
+        for path, item in paths.items():
+            if path in OPEN:
+                for operation in item.values():
+                    operation["security"] = []
+    described: Json = {
         "openapi": "3.1.0",
         "info": {
-            "title": " · ".join(model.manifest.name for model in models),
+            "title": " · ".join(model.manifest.name for model in models) or "fairlead",
             "version": models[0].manifest.version if len(models) == 1 else __version__,
             "description": f"Predictions served by fairlead {__version__}.",
         },
-        "tags": [{"name": m.manifest.name, "description": _tell(m)} for m in models] + [{"name": "probes"}],
+        "tags": [
+            *({"name": m.manifest.name, "description": _tell(m)} for m in models),
+            *({"name": name, "description": text} for name, text in _TAGS.items()),
+        ],
         "paths": paths,
-        "components": {"schemas": schemas},
+        "components": {"schemas": schemas, "responses": refusals()},
     }
+    if root:
+        described["servers"] = [{"url": root}]
+    if needs_key:
+        described["components"]["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        }
+        described["security"] = [{"bearer": []}, {"header": []}]
+    return described
 
 
-_PROBLEM: Json = {
-    "type": "object",
-    "description": "Problem details (RFC 9457). It tells the type of a bad value, never the value.",
-    "properties": {
-        "type": {"type": "string", "format": "uri"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "path": {"type": "string", "description": "JSONPath of the bad value", "examples": ["$[3].tenure"]},
-                    "expected": {"type": "string"},
-                    "got": {"type": "string"},
-                },
-                "required": ["path", "expected", "got"],
-                "additionalProperties": False,
-            },
-        },
-        "request_id": {"type": "string"},
-    },
-    "required": ["type", "title", "status", "detail", "errors"],
-    "additionalProperties": False,
+# What is answered without a key.
+OPEN = ("/", "/docs", "/livez", "/readyz", "/ping", "/v2/health/live", "/v2/health/ready")
+_TAGS = {
+    "service": "Probes and descriptions",
+    "repository": "Which models are loaded",
 }
 
 
@@ -122,16 +124,19 @@ def _predictions(model: Described, operation: str) -> Json:
             "operationId": operation,
             "tags": tags,
             "summary": "Predict for one record or several",
-            "description": "An object gives an object; an array gives an array of predictions in the same order.",
-            "requestBody": {"required": True, "content": {"application/json": body}},
-            "responses": _responses(either, _REFUSED),
+            "description": (
+                "An object gives an object; an array gives an array of predictions in the same order, and so do CSV "
+                "and Arrow. `Accept` asks for the answer in another form."
+            ),
+            "requestBody": {"required": True, "content": {"application/json": body, **table(arrow=True)}},
+            "responses": responses_of(good(either, table(arrow=True, lines=True), model=True), SENT),
         },
         "get": {
             "operationId": f"{operation}_one",
             "tags": tags,
             "summary": "Predict for one record in the query string",
             "parameters": _parameters(model),
-            "responses": _responses(one, {status: _REFUSED[status] for status in (400, 422, 500)}),
+            "responses": responses_of(good(one, table(arrow=True, lines=True), model=True), (*ASKED, 400, 422, 504)),
         },
     }
 
@@ -157,19 +162,40 @@ def _tell(model: Described) -> str:
     return f"{said.kind.capitalize()}, version {said.version}, {said.engine} engine, digest {digest}"
 
 
-def _probe(operation: str, summary: str, more: Json) -> Json:
-    schema = {"type": "object", "properties": {"status": {"type": "string"}}, "required": ["status"]}
-    good = {"description": "Yes", "content": {"application/json": {"schema": schema}}}
+def _service() -> Json:
+    status: Json = {
+        "type": "object",
+        "properties": {"status": {"type": "string"}},
+        "required": ["status"],
+        "additionalProperties": False,
+    }
+    anything: Json = {"type": "object"}
+    html: Json = {"text/html": {"schema": {"type": "string"}}}
+    text: Json = {"schema": {"type": "string"}}
+    metrics = {
+        "description": HTTPStatus.OK.phrase,
+        "content": {"text/plain": text, "application/openmetrics-text": text},
+    }
     return {
-        "get": {"operationId": operation, "tags": ["probes"], "summary": summary, "responses": {"200": good, **more}}
+        "/livez": _get("livez", "Whether the process lives", good(status), (405,)),
+        "/readyz": _get("readyz", "Whether the models take requests", good(status), (405, 503)),
+        "/ping": _get("ping", "The same, as SageMaker and MLflow ask", _empty(), (405, 503)),
+        "/version": _get("version", "The version of fairlead", _text(), ASKED),
+        "/metrics": _get("metrics", "Figures for Prometheus", metrics, (*ASKED, 404)),
+        "/openapi.json": _get("openapi", "This document", good(anything), ASKED),
+        "/": _get("index", "What is served; a page for browsers", good(anything, html), (405, 500)),
+        "/docs": _get("docs", "A page to try it", {"description": "OK", "content": html}, (405, 500)),
     }
 
 
-def _responses(schema: Json, refused: dict[int, str]) -> Json:
-    good = {"description": HTTPStatus.OK.phrase, "content": {"application/json": {"schema": schema}}}
-    return {"200": good, **{str(status): _refused(text) for status, text in refused.items()}}
+def _get(operation: str, summary: str, answer: Json, statuses: Sequence[int]) -> Json:
+    responses = responses_of(answer, statuses)
+    return {"get": {"operationId": operation, "tags": ["service"], "summary": summary, "responses": responses}}
 
 
-def _refused(description: str) -> Json:
-    schema = {"$ref": "#/components/schemas/Problem"}
-    return {"description": description, "content": {"application/problem+json": {"schema": schema}}}
+def _text() -> Json:
+    return {"description": "OK", "content": {"text/plain": {"schema": {"type": "string"}}}}
+
+
+def _empty() -> Json:
+    return {"description": "Yes; the body is a line break"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -30,6 +31,11 @@ def routes(app: App) -> list[Route]:
         app.check_ready(found)
         return Response(wire.encode({"name": found.name, "ready": True}), media_type="application/json")
 
+    async def predict(request: Request) -> Response:
+        # The predictions of models that are loaded are answered before Starlette is asked.
+        app.find(request.path_params["name"])
+        raise HTTPException(404)
+
     async def ping(request: Request) -> Response:
         app.check_ready()
         return Response(b"\n", media_type="application/json")
@@ -39,6 +45,7 @@ def routes(app: App) -> list[Route]:
 
     return [
         Route("/v1/models", models),
+        Route("/v1/models/{name}:predict", predict, methods=["GET", "POST"]),
         Route("/v1/models/{name}", model),
         Route("/ping", ping),
         Route("/version", version),

@@ -128,10 +128,19 @@ def invalid(problems: Sequence[Problem], where: str, n_records: int = 1) -> Refu
     return Refusal("invalid_records", f"{count} in {where}", problems, n_records=n_records)
 
 
-def invalid_array(rejections: Mapping[int, Sequence[Problem]], n_records: int, origin: str = "$") -> Refusal:
-    """Make the answer 422 for an array, at the JSONPath `origin`, of which some records are refused."""
+def invalid_array(
+    rejections: Mapping[int, Sequence[Problem]], n_records: int, origin: str = "$", n_unchecked: int = 0
+) -> Refusal:
+    """Make the answer 422 for an array, at the JSONPath `origin`, of which some records are refused.
+
+    Parameters
+    ----------
+    n_records : that were looked at.
+    n_unchecked : that come after them and were not, because this is enough.
+    """
     problems = [problem for place in sorted(rejections) for problem in rejections[place]]
-    return invalid(rebased(problems, origin), f"{len(rejections)} of {n_records} records", len(rejections))
+    rest = f"; the {n_unchecked} after them were not checked" if n_unchecked else ""
+    return invalid(rebased(problems, origin), f"{len(rejections)} of {n_records} records{rest}", len(rejections))
 
 
 def rebased(problems: Sequence[Problem], origin: str) -> Sequence[Problem]:

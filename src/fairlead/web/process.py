@@ -46,7 +46,10 @@ def run(app: App, listener: socket.socket, settings: WebSettings, on_started: Ca
         ssl_ca_certs=settings.tls_client_ca,
         ssl_cert_reqs=ssl.CERT_REQUIRED if settings.tls_client_ca else ssl.CERT_NONE,
     )
-    _Server(config, app, on_started).run(sockets=[listener])
+    try:
+        _Server(config, app, on_started).run(sockets=[listener])
+    finally:
+        app.gate.close()
 
 
 class _Server(uvicorn.Server):

@@ -95,7 +95,7 @@ class DirectCall(Call):
 
     def send(self, status: int, headers: tuple[Header, ...], body: bytes) -> None:
         protocol = self._protocol
-        if self.is_gone or self.response_complete:
+        if self.is_gone or self.response_complete or protocol.transport.is_closing():
             return
         if protocol.gate.is_draining:
             self.keep_alive = False
@@ -160,10 +160,13 @@ class Protocol(HttpToolsProtocol):
         self._max_body_bytes = self.gate.settings.max_body_bytes
         self._max_header_bytes = self.gate.settings.max_header_bytes
         self._in_headers = False
+        self._packet_bytes = 0
+        self._refusal = Refusal("bad_request", "expected a request of HTTP/1.1")
         self._header_bytes = 0
         # Since when a request is being read, a client does not read, or there has been nothing to do.
         self._reading_since_s: float | None = Protocol.now_s
         self._stuck_since_s: float | None = None
+        self._unread_bytes = 0
         self._idle_since_s: float | None = None
 
     @property
@@ -176,12 +179,14 @@ class Protocol(HttpToolsProtocol):
         return Protocol._default_lines
 
     def data_received(self, data: bytes) -> None:
+        self._packet_bytes = len(data)
+        was_in_headers = self._in_headers
         super().data_received(data)
-        if self._in_headers:
-            # Only what has come in pieces gets here: a request's headers are nearly always one packet.
+        # Only what has come in pieces gets here: a request's headers are nearly always one packet.
+        if self._in_headers and was_in_headers:
             self._header_bytes += len(data)
             if self._header_bytes > self._max_header_bytes:
-                self._refuse_headers()
+                self._close_with(self._headers_refusal())
 
     def on_message_begin(self) -> None:
         self.url = b""
@@ -193,6 +198,9 @@ class Protocol(HttpToolsProtocol):
         self._reading_since_s = Protocol.now_s
 
     def on_headers_complete(self) -> None:
+        if self._packet_bytes > self._max_header_bytes and self._measured() > self._max_header_bytes:
+            self._refusal = self._headers_refusal()
+            raise self._refusal  # the parser stops, and `send_400_response` is called
         self._in_headers = False
         endpoint = self.endpoints.get(self.url)
         if endpoint is None or not self._is_plain():
@@ -238,6 +246,10 @@ class Protocol(HttpToolsProtocol):
         self.url, self.expect_100_continue = url, expect
         self.headers.extend(headers)
 
+    def _measured(self) -> int:
+        """Give the size of a request's head."""
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
     def has_answered(self) -> None:
         """Go on after a direct answer: with the next request of the connection, if it is here already."""
         if self.pipeline:
@@ -253,6 +265,24 @@ class Protocol(HttpToolsProtocol):
         else:
             self.cycle.keep_alive = False
 
+    def pause_writing(self) -> None:
+        # A client that sends requests and reads no answers must not fill the memory with them.
+        super().pause_writing()
+        self.flow.pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.pipeline:
+            self.flow.resume_reading()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP, after the answers that are still to come."""
+        if self._ends_after_answer():
+            self.flow.pause_reading()
+        else:
+            self._in_headers = True  # whatever came, it is not going to be a request
+            self._close_with(self._refusal)
+
     def check_times(self) -> None:
         """Give up on a client that takes too long to send, to read, or to come back."""
         settings, now_s = self.gate.settings, Protocol.now_s
@@ -264,10 +294,14 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
         if not self.flow.write_paused:
             self._stuck_since_s = None
-        elif self._stuck_since_s is None:
+            return
+        unread_bytes = self.transport.get_write_buffer_size()
+        # A slow reader is welcome as long as it reads.
+        if self._stuck_since_s is None or unread_bytes < self._unread_bytes:
             self._stuck_since_s = now_s
         elif now_s - self._stuck_since_s > settings.read_timeout_s:
             self.transport.abort()
+        self._unread_bytes = unread_bytes
 
     def _close_if_idle(self) -> None:
         if self.cycle is None or self.cycle.response_complete:
@@ -275,16 +309,29 @@ class Protocol(HttpToolsProtocol):
         else:
             self.cycle.keep_alive = False
 
-    def _refuse_headers(self) -> None:
-        detail = f"expected at most {self._max_header_bytes} bytes of headers"
-        self._close_with(Refusal("headers_too_large", detail))
+    def _ends_after_answer(self) -> bool:
+        """Whether answers to whole requests are still to come; the connection ends after the last."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            return False
+        is_whole = self._in_headers or self._reading_since_s is None
+        if is_whole or self.pipeline:
+            cycle.keep_alive = False
+        if is_whole:
+            self._reading_since_s = None
+        return is_whole or bool(self.pipeline)
+
+    def _headers_refusal(self) -> Refusal:
+        return Refusal("headers_too_large", f"expected at most {self._max_header_bytes} bytes of headers")
 
     def _close_with(self, refusal: Refusal) -> None:
         """Answer a request that never became one, and end the connection."""
+        if self._ends_after_answer():
+            return
         self._reading_since_s = None
         if self.transport.is_closing():
             return
-        if self._in_headers and (self.cycle is None or self.cycle.response_complete):
+        if self._in_headers:
             lines = rendered((PROBLEM_JSON_TYPE, *refusal.headers))
             body = refusal.body
             self.transport.write(

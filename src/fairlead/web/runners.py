@@ -16,6 +16,7 @@ from queue import SimpleQueue
 from time import perf_counter_ns
 from typing import Literal, Protocol
 
+from fairlead.errors import ModelFailed
 from fairlead.predict.predictor import Answers, Predictor
 from fairlead.predict.validate import Row
 
@@ -126,10 +127,6 @@ class Runner(Protocol):
         """Begin, on the event loop."""
         ...
 
-    def give_up(self, done: Done) -> None:
-        """Learn that nobody waits any more for the batch with this `done`; end it if that can be done."""
-        ...
-
     def close(self) -> None:
         """Let go of what it holds; what still runs may not finish."""
         ...
@@ -145,9 +142,6 @@ class LoopRunner:
         self._answer = predictor.answer
 
     def start(self) -> None:
-        pass
-
-    def give_up(self, done: Done) -> None:
         pass
 
     def run(self, rows: Sequence[Row], done: Done) -> None:
@@ -181,9 +175,6 @@ class ThreadRunner:
     def start(self) -> None:
         pass
 
-    def give_up(self, done: Done) -> None:
-        pass  # a thread cannot be ended: the batcher takes nothing more until it comes back
-
     def run(self, rows: Sequence[Row], done: Done) -> None:
         if self._pid != os.getpid():  # a server may fork after it has loaded, and threads stay behind
             self._pid = os.getpid()
@@ -201,5 +192,8 @@ class ThreadRunner:
                 answers: Answers | Exception = self._answer(rows)
             except Exception as error:  # the model's own code may raise anything
                 answers = error
+            except BaseException as error:  # and must not end the thread, as `sys.exit` would
+                answers = ModelFailed(f"the model raised {type(error).__name__}")
+                answers.__cause__ = error
             with suppress(RuntimeError):  # the loop has closed: nobody waits any more
                 loop.call_soon_threadsafe(done, answers, perf_counter_ns() - start)

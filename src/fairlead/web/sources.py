@@ -45,13 +45,38 @@ class RawRecords:
 
     def __init__(self, raws: Sequence[msgspec.Raw], intake: Intake) -> None:
         self.n_rows = len(raws)
-        self._raws = raws
+        self._values = RawValues(raws)
         self._intake = intake
 
     def take(self, start: int, stop: int) -> Validated:
-        # Well-formed, or splitting the array would have failed; only nesting may still be too deep.
-        records: list[Any] = wire.decode(b"[" + b",".join(map(bytes, self._raws[start:stop])) + b"]")
-        return shifted(self._intake.check(records), start)
+        return shifted(self._intake.check(self._values[start:stop]), start)
+
+
+class RawValues(Sequence[Any]):
+    """The elements of an array in JSON, told apart, and decoded whenever they are looked at.
+
+    Parameters
+    ----------
+    raws : the elements.
+    """
+
+    def __init__(self, raws: Sequence[msgspec.Raw]) -> None:
+        self._raws = raws
+
+    def __len__(self) -> int:
+        return len(self._raws)
+
+    def __getitem__(self, place: Any) -> Any:
+        """Decode one element or a slice of them.
+
+        Raises
+        ------
+        Refusal
+            ``not_json`` for what is only found by decoding, as a number too large.
+        """
+        if isinstance(place, slice):
+            return wire.decode(b"[" + b",".join(map(bytes, self._raws[place])) + b"]")
+        return wire.decode(bytes(self._raws[place]))
 
 
 class MadeRecords:

@@ -183,8 +183,6 @@ def _keep(
                 )
             _report_death(child, metrics)
             child.bury()
-            if child.start_at_s <= time.monotonic():
-                child.start()
         if not announced and all(child.is_up for child in children):
             announced = True
             on_started()

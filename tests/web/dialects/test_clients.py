@@ -9,11 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import mlflow.pyfunc
 import pandas as pd
 import pytest
 import requests
-from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 
 import fairlead
 
@@ -111,19 +109,39 @@ def test_tritonclient(served: Any, expected: list[Any]) -> None:
     assert told["errors"][0][1] == "1 problem in the tensors"
 
 
-@pytest.mark.parametrize("params", [None, {"temperature": 1}])
-def test_mlflow_client(served: Any, churn_bundle: Path, params: Any) -> None:
-    client = ScoringServerClient("127.0.0.1", served.port)
-    client.wait_server_ready(timeout=10)
-    assert client.get_version() == fairlead.__version__
-    frame = pd.DataFrame(ROWS)
-    answer = client.invoke(frame, params=params)
-    local = mlflow.pyfunc.load_model(str(churn_bundle)).predict(frame)
-    remote = answer.get_predictions()
-    assert list(remote.columns) == list(local.columns)
-    assert remote.to_dict("records") == [pytest.approx(one, 1e-12) for one in local.to_dict("records")]
-    as_list = client.invoke([list(row.values()) for row in ROWS], params=params).get_predictions()
-    assert as_list.to_dict("records") == remote.to_dict("records")
+# MLflow warns of itself while it is imported.
+MLFLOW = """
+import json, sys
+import mlflow.pyfunc
+import pandas as pd
+from mlflow.pyfunc.scoring_server.client import ScoringServerClient
+
+port, bundle, rows = int(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
+client = ScoringServerClient("127.0.0.1", port)
+client.wait_server_ready(timeout=10)
+frame = pd.DataFrame(rows)
+told = {"version": client.get_version(), "local": mlflow.pyfunc.load_model(bundle).predict(frame).to_dict("records")}
+told["frame"] = client.invoke(frame).get_predictions().to_dict("records")
+told["params"] = client.invoke(frame, params={"temperature": 1}).get_predictions().to_dict("records")
+told["list"] = client.invoke([list(row.values()) for row in rows]).get_predictions().to_dict("records")
+told["records"] = client.invoke(json.dumps({"dataframe_records": rows}))
+print(json.dumps(told))
+"""
+
+
+def test_mlflow_client(served: Any, churn_bundle: Path) -> None:
+    arguments = [str(served.port), str(churn_bundle), json.dumps(ROWS)]
+    command = [sys.executable, "-W", "ignore", "-c", MLFLOW, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["version"] == fairlead.__version__
+    assert told["frame"] == told["params"] == told["list"] == told["records"]["predictions"]
+    for remote, local in zip(told["frame"], told["local"], strict=True):
+        assert list(remote) == list(local)
+        assert remote["probabilities"] == pytest.approx(local["probabilities"], 1e-12)
+        assert remote["churn_probability"] == pytest.approx(local["churn_probability"], 1e-12)
+        assert (remote["prediction"], remote["churn"]) == (local["prediction"], local["churn"])
 
 
 def test_requests(served: Any, expected: list[Any]) -> None:

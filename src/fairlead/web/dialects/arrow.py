@@ -59,7 +59,7 @@ def source(body: bytes, intake: Intake, max_body_bytes: int) -> ArrowRows:
         too_late = _beyond_datetime(checked.table, intake)
     except InvalidRecords as error:
         raise invalid(error.problems, "the columns") from error
-    except (pa.ArrowException, ValueError, KeyError, OverflowError, MemoryError, struct.error, IndexError) as error:
+    except (pa.ArrowException, OSError, ValueError, LookupError, OverflowError, MemoryError, struct.error) as error:
         raise _broken() from error
     rejections = checked.rejections | too_late
     if rejections:

@@ -12,12 +12,17 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import field
 
 from fairlead.schema import Problem
 from fairlead.web import wire
 from fairlead.web.problems import Refusal, invalid
+from fairlead.web.sources import RawValues
 
 T = TypeVar("T")
+
+_LARGE_BYTES = 64 * 1024
+_split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 # msgspec's own words for what is not of the type that was asked for.
 _WRONG_TYPE = re.compile(r"Expected `([^`]+)`.*?, got `([^`]+)`(?: - at `(?:key in )?([^`]*)`)?")
@@ -88,8 +93,21 @@ def refuse(path: str, expected: str, got: str) -> Refusal:
     return invalid([Problem(path, expected, got)], "the request")
 
 
-def records_decoder(*names: str) -> Callable[[bytes], Any]:
-    """Make a decoder of an object with these members, each whatever it is; others are passed over."""
-    fields = [(f"f{place}", Any | msgspec.UnsetType, msgspec.UNSET) for place in range(len(names))]
+def members_decoder(*names: str) -> Callable[[bytes], Any]:
+    """Make a decoder of an object with these members, each raw, and empty where it is missing; others are ignored."""
+    missing = field(default_factory=msgspec.Raw)
+    fields = [(f"f{place}", msgspec.Raw, missing) for place in range(len(names))]
     rename = {f"f{place}": name for place, name in enumerate(names)}
     return msgspec.json.Decoder(msgspec.defstruct("Envelope", fields, rename=rename)).decode
+
+
+def value_of(raw: msgspec.Raw) -> Any:
+    """Read a member; of a large array the elements are only told apart."""
+    if len(raw) > _LARGE_BYTES and bytes(raw[:1]) == b"[":
+        return RawValues(_split(raw))
+    return wire.decode(bytes(raw))
+
+
+def is_array(value: object) -> bool:
+    """Whether `value_of` gave an array."""
+    return type(value) in (list, RawValues)

@@ -18,11 +18,11 @@ from fairlead.schema import Schema
 from fairlead.web import wire
 from fairlead.web.calls import Call
 from fairlead.web.dialects import Content, Question
-from fairlead.web.dialects.envelopes import decode, records_decoder, refuse
+from fairlead.web.dialects.envelopes import decode, is_array, members_decoder, refuse, value_of
 from fairlead.web.dialects.rows import Rows, ask
 from fairlead.web.problems import Refusal
 
-_read = records_decoder("instances")
+_read = members_decoder("instances")
 
 
 class Predictions(msgspec.Struct):
@@ -43,10 +43,10 @@ class Instances:
     def read(self, call: Call, intake: Intake) -> Question:
         if call.fields.get(b"content-type") != b"application/json":
             wire.check_is_json(call.fields)
-        (values,) = msgspec.structs.astuple(decode(call.body, _read))
-        if type(values) is not list:
-            got = "nothing" if values is msgspec.UNSET else type_name(values)
-            raise refuse("$.instances", "an array of records", got)
+        (raw,) = msgspec.structs.astuple(decode(call.body, _read))
+        values = value_of(raw) if raw else None
+        if not is_array(values):
+            raise refuse("$.instances", "an array of records", type_name(values) if raw else "nothing")
         return ask(self._rows.of_instances(values, "$.instances", intake), write, "$.instances")
 
     def refused(self, refusal: Refusal) -> bytes:

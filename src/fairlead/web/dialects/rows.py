@@ -74,19 +74,21 @@ class Rows:
     def __init__(self, schema: Schema) -> None:
         self._schema = schema
         self._names = schema.names
+        self._steps = _steps(schema.names)
         self._renamed = {f.source: f.name for f in schema.features if f.source != f.name}
         self._nullable_ints = tuple(f.name for f in schema.features if f.type == "int" and f.nullable)
 
     def of_instances(self, values: Sequence[Any], path: str, intake: Intake) -> Source:
         """Take objects, and arrays in the schema's order, at the JSONPath `path`."""
         keys = self._names
-        if not any(type(value) is list for value in values):
-            return MadeRecords(len(values), lambda start, stop: self._plain(values[start:stop]), intake)
-        _check_lengths(values, len(keys), path)
-        steps = _steps(keys)
+        steps = self._steps
 
         def make(start: int, stop: int) -> list[Any]:
-            return self._plain([_record(keys, value) for value in values[start:stop]])
+            taken = values[start:stop]
+            if any(type(value) is list for value in taken):
+                _check_lengths(taken, len(keys), path, start)
+                taken = [dict(zip(keys, v, strict=True)) if type(v) is list else v for v in taken]
+            return self._plain(taken)
 
         def locate(place: int, rest: str) -> str:
             return f"{path}[{place}]{steps.get(rest, rest) if type(values[place]) is list else rest}"
@@ -96,15 +98,12 @@ class Rows:
     def of_table(self, columns: Sequence[str], values: Sequence[Any], path: str, intake: Intake) -> Source:
         """Take arrays in the order of `columns`, at the JSONPath `path`."""
         keys = column_keys(self._schema, columns, path)
-        odd = [place for place, value in enumerate(values) if type(value) is not list]
-        if odd:
-            problems = [Problem(f"{path}[{place}]", "an array", type_name(values[place])) for place in odd]
-            raise invalid(problems, "the rows")
-        _check_lengths(values, len(keys), path)
         steps = _steps(keys)
 
         def make(start: int, stop: int) -> list[Any]:
-            return self._plain([dict(zip(keys, value, strict=True)) for value in values[start:stop]])
+            taken = values[start:stop]
+            _check_lengths(taken, len(keys), path, start, others=False)
+            return self._plain([dict(zip(keys, value, strict=True)) for value in taken])
 
         return MadeRecords(len(values), make, intake, lambda place, rest: f"{path}[{place}]{steps.get(rest, rest)}")
 
@@ -165,10 +164,6 @@ class Rows:
         return plain
 
 
-def _record(keys: Sequence[str], value: Any) -> Any:
-    return dict(zip(keys, value, strict=True)) if type(value) is list else value
-
-
 def _renamed(record: Any, names: Mapping[str, str]) -> Any:
     if type(record) is not dict or not any(name in record for name in names):
         return record
@@ -180,11 +175,15 @@ def _steps(keys: Sequence[str]) -> dict[str, str]:
     return {child_path("", key): f"[{place}]" for place, key in enumerate(keys)}
 
 
-def _check_lengths(values: Sequence[Any], n_values: int, path: str) -> None:
-    problems = [
-        Problem(f"{path}[{place}]", f"an array of {n_values} values", f"an array of {len(value)}")
-        for place, value in enumerate(values)
-        if type(value) is list and len(value) != n_values
-    ]
+def _check_lengths(values: Sequence[Any], n_values: int, path: str, start: int, others: bool = True) -> None:
+    """Refuse arrays of another length; and what is no array, unless there may be `others`."""
+    expected = f"an array of {n_values} values"
+    problems = []
+    for place, value in enumerate(values, start):
+        if type(value) is list:
+            if len(value) != n_values:
+                problems.append(Problem(f"{path}[{place}]", expected, f"an array of {len(value)}"))
+        elif not others:
+            problems.append(Problem(f"{path}[{place}]", expected, type_name(value)))
     if problems:
         raise invalid(problems, "the rows")
