@@ -33,10 +33,10 @@ NO_KERNEL = "fairlead was installed without its C extension"
 def kernel() -> type[_trees.Forest] | None:
     """Give the extension's forest; None where it was not built, or the machine orders bytes the other way."""
     try:
-        from fairlead.predict import _trees
+        from fairlead.predict._trees import Forest as Kernel
     except ImportError:
         return None
-    return _trees.Forest if sys.byteorder == "little" else None
+    return Kernel if sys.byteorder == "little" else None
 
 
 class TreesEngine:
