@@ -91,14 +91,22 @@ static inline uint32_t interval_of(const Feature *feature, double x)
     return (uint32_t)(cut - feature->cuts) + (cut[0] < x);
 }
 
-static void bin_row(const Forest *forest, const double *row, uint16_t *bins)
+/* Make the bins of rows, feature by feature, so that a feature's cuts stay near while all rows look for theirs. */
+static void bin_rows(const Forest *forest, const double *X, Py_ssize_t n_rows, uint16_t *bins)
 {
-    memcpy(bins, forest->usual, (size_t)forest->n_slots * sizeof *bins);
+    Py_ssize_t n_slots = forest->n_slots;
+    for (Py_ssize_t row = 0; row < n_rows; row++)
+        memcpy(bins + row * n_slots, forest->usual, (size_t)n_slots * sizeof *bins);
     for (Py_ssize_t i = 0; i < forest->n_used; i++) {
         const Feature *feature = &forest->used[i];
-        const uint32_t *start = forest->entry_starts + feature->first_interval + interval_of(feature, row[feature->feature]);
-        for (uint32_t e = start[0]; e < start[1]; e++)
-            bins[forest->entries[e].slot] = forest->entries[e].bin;
+        const uint32_t *starts = forest->entry_starts + feature->first_interval;
+        const double *x = X + feature->feature;
+        uint16_t *mine = bins;
+        for (Py_ssize_t row = 0; row < n_rows; row++, x += forest->n_features, mine += n_slots) {
+            uint32_t interval = interval_of(feature, *x);
+            for (uint32_t e = starts[interval]; e < starts[interval + 1]; e++)
+                mine[forest->entries[e].slot] = forest->entries[e].bin;
+        }
     }
 }
 
@@ -265,8 +273,7 @@ static int answer_rows(const Forest *forest, const double *X, Py_ssize_t n_rows,
     uint16_t *bins = (uint16_t *)(sums + block * forest->n_targets);
     for (Py_ssize_t first = 0; first < n_rows; first += block) {
         Py_ssize_t n = n_rows - first < block ? n_rows - first : block;
-        for (Py_ssize_t row = 0; row < n; row++)
-            bin_row(forest, X + (first + row) * forest->n_features, bins + row * forest->n_slots);
+        bin_rows(forest, X + first * forest->n_features, n, bins);
         sum_block(forest, bins, n, sums);
         for (Py_ssize_t row = 0; row < n; row++)
             labels[first + row] = finish_row(forest, sums + row * forest->n_targets, out + (first + row) * width);
