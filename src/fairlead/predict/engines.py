@@ -1,7 +1,7 @@
 """The step that computes: the engine.
 
-`OnnxEngine` runs the compiled graph; `NativeEngine` the user's own object; `trees.TreesEngine` a tree ensemble. All take rows or a table
-of the schema and give a `Prediction`; nothing above this module knows which it is.
+`OnnxEngine` runs the compiled graph, `NativeEngine` the user's own object, `trees.TreesEngine` a tree
+ensemble. All take rows or a table of the schema and give a `Prediction`; nothing above knows which it is.
 
 Layer L1; onnxruntime is imported when an `OnnxEngine` is made, pandas for a native one only.
 """

@@ -39,7 +39,7 @@ from sklearn.preprocessing import (
 from sklearn.tree import DecisionTreeClassifier
 from xgboost import XGBClassifier, XGBRegressor
 
-from fairlead.bundle.compile import axes, folding, model
+from fairlead.bundle.compile import axes, folding, model, slots
 from fairlead.bundle.compile.model import CompiledModel, compile_model
 from fairlead.predict.engines import OnnxEngine
 from fairlead.predict.forest import decode_forest, encode_forest
@@ -234,7 +234,7 @@ def test_13_000_categories() -> None:
 
 
 def test_more_thresholds_than_a_slot_holds(monkeypatch: pytest.MonkeyPatch, people: pd.DataFrame) -> None:
-    monkeypatch.setattr(folding, "_SLOT_THRESHOLDS", 7)
+    monkeypatch.setattr(slots, "_SLOT_THRESHOLDS", 7)
     fitted = RandomForestClassifier(**OPTIONS).fit(people[["age", "children"]].to_numpy(), target(people, 2))
 
     compiled = check_same(fitted, people[["age", "children"]])

@@ -6,16 +6,14 @@ Layer L1, build time only.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fairlead.bundle.compile.ensembles import Added, Splits
+from fairlead.bundle.compile.slots import Axis, Slot
 from fairlead.predict.forest import ENTRY, LEAF, NODE, Finish, Forest
-
-if TYPE_CHECKING:
-    from fairlead.bundle.compile.folding import Axis, Slot
 
 Int64 = npt.NDArray[np.int64]
 
