@@ -17,7 +17,7 @@ RUN := $(VENV)/.filled-run
 PACKAGE := $(VENV)/.filled-package
 TEST := $(VENV)/.filled-test
 
-.PHONY: help demo serve install test benchmark format lock clean
+.PHONY: help demo serve install test soak benchmark bench format lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,12 @@ test: $(TEST) $(PACKAGE) ## everything that has to pass: style, types, layers, t
 
 benchmark: $(PACKAGE) ## measure one row, start, memory and build against targets, into benchmarks/RESULTS.md
 	@for one in predictor start build; do $(BIN)/python benchmarks/$$one.py; done
+
+bench: $(PACKAGE) ## measure the web service against its peers, into docs/benchmarks.md (needs wrk, a quiet machine, half an hour)
+	@$(BIN)/python benchmarks/service/run.py $(BENCH)
+
+soak: $(TEST) $(PACKAGE) ## kill, overload and drain real servers for minutes
+	@$(BIN)/python benchmarks/soak.py $(SOAK)
 
 format: $(TEST) ## let ruff write the code its way
 	$(BIN)/ruff check --fix .

@@ -30,22 +30,25 @@ def command(root: Path, target: Path, extra: tuple[str, ...] = ()) -> list[str]:
 
 
 def compiled(root: Path) -> str | None:
-    """Compile the extension beside its source; why not, where it cannot be."""
+    """Compile the extension beside its source, in one step; why not, where it cannot be, and then none is left."""
     target = root / EXTENSION
     partial = target.with_name(f".{target.name}.{os.getpid()}")
-    target.unlink(missing_ok=True)
     try:
         subprocess.run(command(root, partial), check=True, capture_output=True, text=True, timeout=300)
         partial.replace(target)
-    except FileNotFoundError as error:
-        return f"no C compiler ({error.filename})"
-    except subprocess.CalledProcessError as error:
-        return (error.stderr.strip() or f"exit code {error.returncode}").splitlines()[0]
     except (OSError, subprocess.SubprocessError) as error:
-        return str(error)
-    finally:
         partial.unlink(missing_ok=True)
+        target.unlink(missing_ok=True)  # made of an older source
+        return _reason(error)
     return None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"no C compiler ({error.filename})"
+    if isinstance(error, subprocess.CalledProcessError):
+        return str(error.stderr.strip() or f"exit code {error.returncode}").splitlines()[0]
+    return str(error)
 
 
 class CustomBuildHook(BuildHookInterface):

@@ -55,7 +55,8 @@ from fairlead.bundle.originals import Original, original_of
 from fairlead.bundle.parity import Disagreement, compare
 from fairlead.bundle.probes import probes
 from fairlead.errors import NotCompilable
-from fairlead.predict.engines import Engine, NativeEngine, OnnxEngine
+from fairlead.predict.engines import Engine, OnnxEngine
+from fairlead.predict.native import NativeEngine
 from fairlead.predict.trees import TreesEngine, kernel
 from fairlead.predict.validate import Validator
 

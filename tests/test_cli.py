@@ -84,7 +84,6 @@ def test_help_and_version(run: Any) -> None:
         ["predict", "x"],
         ["build", "model.pkl"],
         ["build", "model.pkl", "-o", "x", "--engine", "turbo"],
-        ["serve"],
         ["serve", "x", "--port", "99999"],
         ["serve", "x", "--workers", "0"],
     ],
@@ -95,6 +94,12 @@ def test_a_wrong_call_is_2_and_shows_how(run: Any, arguments: list[str]) -> None
     assert done.code == 2
     assert "Usage:" in done.err
     assert done.out == ""
+
+
+def test_serving_nothing_is_2_and_says_what_to_do(run: Any) -> None:
+    done = run("serve")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == "fairlead: no model to serve: name at least one bundle\n"
 
 
 @pytest.mark.parametrize("verb", ["inspect", "serve", "predict"])

@@ -7,7 +7,8 @@ import fairlead
 PUBLIC = {
     *("build", "BuildOptions", "BuildReport", "load", "Outcome", "Predictor"),
     *("Feature", "Output", "Problem", "Schema"),
-    *("BundleError", "FairleadError", "InvalidRecords", "MissingExtra", "ModelFailed", "NotCompilable"),
+    *("AsyncClient", "Client", "DeadlineExceeded", "RequestFailed", "ServiceUnavailable"),
+    *("BundleError", "ConfigError", "FairleadError", "InvalidRecords", "MissingExtra", "ModelFailed", "NotCompilable"),
     *("NotFitted", "SchemaError", "ServeError", "SourceError", "UnsafePickle", "VersionSkew"),
     "__version__",
 }

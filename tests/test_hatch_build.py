@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from pathlib import Path
 from types import ModuleType
 
@@ -87,3 +88,27 @@ def test_what_the_compiler_says_is_told(tmp_path: Path) -> None:
     assert reason is not None
     assert "_trees.c" in reason
     assert list((tmp_path / module.EXTENSION).parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("compiler", [pytest.param(None, marks=needs_compiler), "a-compiler-that-is-not-there"])
+def test_a_wheel_is_of_the_platform_when_it_holds_the_extension(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiler: str | None
+) -> None:
+    if compiler is not None:
+        monkeypatch.setenv("CC", compiler)
+    for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    ignored = shutil.ignore_patterns("*.so", "__pycache__")
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=ignored)
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "dist")]
+    done = subprocess.run(build, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = (tmp_path / "dist").iterdir()
+    holds = hook().EXTENSION.removeprefix("src/") in zipfile.ZipFile(wheel).namelist()
+    if compiler is None:
+        assert holds
+        assert "-cp311-abi3-" in wheel.name
+    else:
+        assert not holds
+        assert wheel.name.endswith("-py3-none-any.whl")
+        assert "fairlead: no C extension, trees run in onnxruntime: no C compiler" in done.stdout + done.stderr

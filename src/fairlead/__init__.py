@@ -11,7 +11,13 @@ if TYPE_CHECKING:
     from fairlead.bundle.build import BuildOptions as BuildOptions
     from fairlead.bundle.build import BuildReport as BuildReport
     from fairlead.bundle.build import build as build
+    from fairlead.client import AsyncClient as AsyncClient
+    from fairlead.client import Client as Client
+    from fairlead.client import DeadlineExceeded as DeadlineExceeded
+    from fairlead.client import RequestFailed as RequestFailed
+    from fairlead.client import ServiceUnavailable as ServiceUnavailable
     from fairlead.errors import BundleError as BundleError
+    from fairlead.errors import ConfigError as ConfigError
     from fairlead.errors import FairleadError as FairleadError
     from fairlead.errors import InvalidRecords as InvalidRecords
     from fairlead.errors import MissingExtra as MissingExtra
@@ -34,11 +40,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ERRORS = (
-    "BundleError FairleadError InvalidRecords MissingExtra ModelFailed NotCompilable NotFitted SchemaError "
-    "ServeError SourceError UnsafePickle VersionSkew"
+    "BundleError ConfigError FairleadError InvalidRecords MissingExtra ModelFailed NotCompilable NotFitted "
+    "SchemaError ServeError SourceError UnsafePickle VersionSkew"
 )
+_CLIENT = "AsyncClient Client DeadlineExceeded RequestFailed ServiceUnavailable"
 _HOMES = {
     **dict.fromkeys(("BuildOptions", "BuildReport", "build"), "fairlead.bundle.build"),
+    **dict.fromkeys(_CLIENT.split(), "fairlead.client"),
     **dict.fromkeys(_ERRORS.split(), "fairlead.errors"),
     **dict.fromkeys(("Outcome", "Predictor", "load"), "fairlead.predict.predictor"),
     **dict.fromkeys(("Feature", "Output", "Problem", "Schema"), "fairlead.schema"),

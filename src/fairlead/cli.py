@@ -21,6 +21,7 @@ from fairlead.errors import FairleadError, InvalidRecords, SourceError
 
 if TYPE_CHECKING:
     from fairlead.bundle.proof import EngineChoice
+    from fairlead.config import Isolation
 
 # 128 and the number of SIGINT, as a shell tells it.
 INTERRUPTED = 130
@@ -131,12 +132,22 @@ def build(
 @bundle_argument
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def inspect(bundle: Path, as_json: bool) -> None:
-    """Show a bundle's schema, outputs, engine, parity, origin and digest, after verifying every byte."""
+    """Show a bundle's schema, outputs, engine, parity, origin and digest, after verifying every byte.
+
+    It is loaded too, and measured on its example: how long a row takes, and where a server would run it.
+    """
     from fairlead import report
     from fairlead.bundle.read import open_bundle
+    from fairlead.predict.predictor import predictor_of
+    from fairlead.web.runners import place
 
     opened = open_bundle(bundle)
-    click.echo(report.as_json(opened) if as_json else report.as_text(opened))
+    try:
+        placed = place(predictor_of(opened), opened.example())
+    except FairleadError as error:
+        placed = None
+        click.echo(f"fairlead: warning: not measured: {error}", err=True)
+    click.echo(report.as_json(opened, placed) if as_json else report.as_text(opened, placed))
 
 
 @app.command()
@@ -168,22 +179,68 @@ def predict(bundle: Path, row: str) -> None:
 
 
 @app.command()
-@click.argument("bundles", metavar="DIR...", type=FilePath, nargs=-1, required=True)
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.argument("bundles", metavar="[DIR]...", type=FilePath, nargs=-1)
+@click.option("--config", type=FilePath, help="Settings as YAML; flags and the environment are over them.")
+@click.option("--host", help="The address to listen on.  [default: 127.0.0.1]")
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
-    default=9696,
-    show_default=True,
-    help="The port to listen on; 0 takes any that is free.",
+    help="The port to listen on; 0 takes any that is free.  [default: 9696]",
 )
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that answer.")
-@click.option("--access-log", is_flag=True, help="Log each request to standard output.")
-def serve(bundles: tuple[Path, ...], host: str, port: int, workers: int, access_log: bool) -> None:
-    """Serve bundles over HTTP."""
+@click.option("--workers", type=click.IntRange(1), help="Processes that answer.  [default: 1]")
+@click.option(
+    "--isolation",
+    type=click.Choice(["auto", "process"]),
+    default="auto",
+    help="process: each model runs in processes of its own, and nobody notices when one dies.",
+)
+@click.option("--processes", type=click.IntRange(1), default=1, help="Of each isolated model.  [default: 1]")
+@click.option("--timeout-s", type=click.FLOAT, help="A request's deadline.  [default: 10]")
+@click.option("--max-queue-rows", type=click.IntRange(1), help="Rows that may wait for a model.  [default: 65536]")
+@click.option("--max-body-bytes", type=click.IntRange(1), help="A larger body is refused.  [default: 10485760]")
+@click.option("--drain-s", type=click.FLOAT, help="How long to be not ready before the port closes.  [default: 0]")
+@click.option("--root-path", help="The path prefix behind a proxy, such as /scoring.")
+@click.option("--api-keys-file", help="A file of hashed API keys, see `fairlead key`.")
+@click.option("--cors-origins", help="Origins whose pages may call, separated by commas; * for all.")
+@click.option("--tls-certificate", help="The server's certificate, PEM.")
+@click.option("--tls-key", help="Its key, PEM.")
+@click.option("--tls-client-ca", help="Whose client certificates are required, PEM.")
+@click.option("--access-log", is_flag=True, default=None, help="Log each request to standard output, as JSON.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="Of standard error.  [default: text]")
+@click.option("--tracing", is_flag=True, default=None, help="Make OpenTelemetry spans.")
+def serve(
+    bundles: tuple[Path, ...],
+    config: Path | None,
+    isolation: Isolation,
+    processes: int,
+    cors_origins: str | None,
+    **flags: object,
+) -> None:
+    """Serve bundles over HTTP.
+
+    DIR are bundles; --config may name more of them, and every other setting.
+    """
+    from fairlead import config as configuration
     from fairlead.web import server
 
-    server.serve(bundles, host, port, workers, server.Settings(access_log=access_log))
+    origins = None if cors_origins is None else tuple(filter(None, cors_origins.split(",")))
+    settings = configuration.read(config, os.environ, {**flags, "cors_origins": origins})
+    given = [configuration.ModelSettings(str(path), isolation, processes) for path in bundles]
+    server.serve([*given, *settings.models.values()], settings.web)
+
+
+@app.command()
+@click.argument("name")
+@click.option("--admin", is_flag=True, help="It may load and unload models too.")
+@click.option("--requests-per-s", type=click.FloatRange(0, min_open=True), help="How often it may ask; unlimited else.")
+@click.option("--burst", type=click.IntRange(1), help="How many requests may come at once.")
+def key(name: str, admin: bool, requests_per_s: float | None, burst: int | None) -> None:
+    """Make an API key: the key for its user on standard error, its line for the keys file on standard output."""
+    from fairlead.web import keys
+
+    secret, line = keys.make(name, admin, requests_per_s, burst)
+    click.echo(f"the key of {name}, shown this once: {secret}", err=True)
+    click.echo(line)
 
 
 @contextmanager

@@ -11,7 +11,9 @@
     ├── InvalidRecords         invalid_records  input that the schema refuses; carries every problem
     ├── ModelFailed            model_failed     the user's own model raised while predicting
     ├── MissingExtra           missing_extra    an optional dependency is not installed
-    └── ServeError             serve            a server cannot start: port taken, two models of one name
+    ├── ServeError             serve            a server cannot start: port taken, two models of one name
+    ├── ConfigError            config           a setting or an API key's entry is unknown, wrong or out of range
+    └── RequestFailed          request_failed   a server gave no prediction; its kinds are in `client`
 
 All of them are the user's to mend, and their message says how. What is not a `FairleadError` is a
 fault of ours. Nothing here knows HTTP or exit codes: each mode owns its table from `code` to answer.
@@ -128,3 +130,9 @@ class ServeError(FairleadError):
     """A server cannot start with what it was given."""
 
     code = "serve"
+
+
+class ConfigError(FairleadError):
+    """A setting, or an entry of the API keys, is unknown, of a wrong type or out of range."""
+
+    code = "config"

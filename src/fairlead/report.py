@@ -17,6 +17,7 @@ from fairlead.bundle.manifest import Manifest
 from fairlead.bundle.read import Bundle
 from fairlead.predict.forest import TREES
 from fairlead.schema import Feature, Output
+from fairlead.web.runners import Placement
 
 _MOST_CATEGORIES = 6
 
@@ -30,13 +31,20 @@ def built(path: Path, manifest: Manifest) -> str:
     return "\n".join(lines)
 
 
-def as_json(bundle: Bundle) -> str:
-    """Give everything a bundle says about itself, and its digest."""
+def as_json(bundle: Bundle, placed: Placement | None = None) -> str:
+    """Give everything a bundle says about itself, its digest, and how long a row takes where that was measured."""
     told: dict[str, Any] = {"digest": bundle.digest, **msgspec.to_builtins(bundle.manifest)}
+    if placed is not None:
+        cost = placed.cost
+        told["measured"] = {
+            "place": placed.place,
+            "one_row_ms": cost.of(1) / 1e6,
+            "another_row_ms": cost.row_ns / 1e6,
+        }
     return msgspec.json.format(msgspec.json.encode(told), indent=2).decode()
 
 
-def as_text(bundle: Bundle) -> str:
+def as_text(bundle: Bundle, placed: Placement | None = None) -> str:
     """Give the same for a person."""
     manifest = bundle.manifest
     table = Table("feature", "type", "null", "known values", box=None, pad_edge=False, header_style="bold")
@@ -49,6 +57,7 @@ def as_text(bundle: Bundle) -> str:
     for name, text in [
         ("model", f"{manifest.name} {manifest.version}"),
         ("engine", _engine(manifest)),
+        ("measured", "no" if placed is None else str(placed)),
         ("answers", ", ".join(_output(output) for output in manifest.outputs)),
         ("classes", ", ".join(map(str, manifest.classes or ())) or "none"),
         ("origin", f"{manifest.origin.source}, {manifest.origin.format}, {manifest.origin.model}"),

@@ -40,6 +40,10 @@ class Problem(Struct, frozen=True):
         """Name it as a problem of a record that came alone: at ``$.tenure``, not ``$[0].tenure``."""
         return Problem("$" + self.path.removeprefix("$[0]").removeprefix("$"), self.expected, self.got)
 
+    def moved(self, place: int) -> Problem:
+        """Name it as a problem of the record at another place: at ``$[7].tenure``, not ``$[0].tenure``."""
+        return Problem(f"$[{place}]{self.path[self.path.index(']') + 1 :]}", self.expected, self.got)
+
     def __str__(self) -> str:
         return f"{_last_name(self.path)}: expected {self.expected}, got {self.got}, at {self.path}"
 

@@ -25,7 +25,8 @@ from fairlead.bundle.parity import compare
 from fairlead.bundle.probes import probes
 from fairlead.bundle.samples import records_of
 from fairlead.bundle.signature import schema_of
-from fairlead.predict.engines import NativeEngine, OnnxEngine
+from fairlead.predict.engines import OnnxEngine
+from fairlead.predict.native import NativeEngine
 from fairlead.predict.trees import TreesEngine
 from fairlead.predict.validate import Validator
 from fairlead.schema import Schema

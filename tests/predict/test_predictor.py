@@ -17,18 +17,19 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
+import fairlead.web
 from fairlead.bundle.build import BuildOptions, build
 from fairlead.bundle.pyfunc import _load_pyfunc
 from fairlead.errors import BundleError, InvalidRecords, ModelFailed
 from fairlead.predict.predictor import Predictor, load
 from fairlead.schema import Feature, Schema
-from fairlead.web.app import App
 
 GOOD = {"size": 80.0, "rooms": 3, "town": "Delft"}
 
 
-async def ask(predictor: Predictor, content: bytes) -> Any:
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(App([predictor])), base_url="http://test") as client:
+async def ask(path: Path, content: bytes) -> Any:
+    transport = httpx.ASGITransport(fairlead.web.asgi(path))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         response = await client.post("/predict", content=content)
         assert response.status_code == 200, response.text
         return response.json()
@@ -37,7 +38,7 @@ async def ask(predictor: Predictor, content: bytes) -> Any:
 def asked_over_http(path: Path, records: list[Any]) -> Any:
     import asyncio
 
-    return asyncio.run(ask(load(path), json.dumps(records).encode()))
+    return asyncio.run(ask(path, json.dumps(records).encode()))
 
 
 def asked_on_the_command_line(path: Path, records: list[Any]) -> Any:
@@ -203,10 +204,10 @@ def test_what_is_not_json_in_a_functions_answer_is_its_failure(function_bundle: 
 
 
 def test_text_is_read_by_the_schema(predictor: Predictor) -> None:
-    record, problems = predictor.parse_text({"size": "80.0", "rooms": "3", "town": "Delft", "utm": "x"})
+    record, problems = predictor.intake.parse_text({"size": "80.0", "rooms": "3", "town": "Delft", "utm": "x"})
     assert problems == []
     assert record == {**GOOD, "utm": "x"}
-    assert [str(problem) for problem in predictor.parse_text({"rooms": "nan"})[1]] == [
+    assert [str(problem) for problem in predictor.intake.parse_text({"rooms": "nan"})[1]] == [
         "rooms: expected an integer, got text that is not one, at $.rooms"
     ]
 

@@ -18,10 +18,12 @@ import pandas as pd
 import pytest
 
 import fairlead
-import fairlead.web
 from fairlead.bundle.build import BuildOptions
+from fairlead.config import ModelSettings, WebSettings
 from fairlead.schema import Schema
 from fairlead.web.app import App
+from fairlead.web.gate import make_gate
+from fairlead.web.models import load_all
 
 START_S = 20
 COMMAND = [sys.executable, "-m", "fairlead", "serve"]
@@ -107,9 +109,20 @@ def start() -> type[Server]:
 
 
 @pytest.fixture(scope="session")
-def in_process() -> Callable[..., InProcess]:
+def app_of() -> Callable[..., App]:
+    """How to make the app of bundles: ``app_of(bundle, …, max_body_bytes=100)``."""
+
+    def make(*bundles: Path, **settings: Any) -> App:
+        web = WebSettings(**settings)
+        return App(load_all([ModelSettings(str(bundle)) for bundle in bundles], web.max_queue_rows), make_gate(web))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def in_process(app_of: Callable[..., App]) -> Callable[..., InProcess]:
     """How to call the app of bundles without a server."""
-    return lambda *bundles: InProcess(fairlead.web.asgi(*bundles))
+    return lambda *bundles, **settings: InProcess(app_of(*bundles, **settings))
 
 
 @pytest.fixture(scope="session")

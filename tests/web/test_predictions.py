@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from msgspec.structs import replace
 
 import fairlead
 from fairlead.errors import ServeError
+from fairlead.predict.intake import Intake
 from fairlead.schema import Schema
 from fairlead.web.app import App
+from fairlead.web.runners import Done
 
 GOOD = {"tenure": 41, "charges": 79.85, "contract": "yearly"}
 SECRET = "s3cr3t-98765"
@@ -69,8 +72,9 @@ def test_a_blank_field_of_a_query_is_null(client: Any) -> None:
 
 
 def test_head_tells_what_get_would_without_the_body(client: Any) -> None:
+    same = {"x-request-id": "one"}
     for query in ("/predict?tenure=41&contract=yearly", "/predict?tenure=x"):
-        got, head = client.get(query), client.request("HEAD", query)
+        got, head = client.get(query, headers=same), client.request("HEAD", query, headers=same)
         assert (head.status_code, dict(head.headers), head.content) == (got.status_code, dict(got.headers), b"")
 
 
@@ -124,7 +128,7 @@ def test_a_query_that_is_not_utf8_is_400(client: Any, query: str) -> None:
         ({"content-type": "application/json", "content-encoding": "identity"}, 200),
         ({"content-type": "application/x-www-form-urlencoded"}, 415),
         ({"content-type": "text/plain"}, 415),
-        ({"content-type": "application/json", "content-encoding": "gzip"}, 415),
+        ({"content-type": "application/json", "content-encoding": "br"}, 415),
     ],
 )
 def test_only_json_is_taken(client: Any, headers: dict[str, str], status: int) -> None:
@@ -132,6 +136,19 @@ def test_only_json_is_taken(client: Any, headers: dict[str, str], status: int) -
     assert response.status_code == status
     if status == 415:
         check_problem(response, 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize(("encoding", "window_bits"), [("gzip", 31), ("x-gzip", 31), ("deflate", 15)])
+def test_a_compressed_body(client: Any, expected: Any, encoding: str, window_bits: int) -> None:
+    packer = zlib.compressobj(wbits=window_bits)
+    body = packer.compress(json.dumps(GOOD).encode()) + packer.flush()
+    headers = {"content-encoding": encoding}
+    assert client.post("/predict", content=body, headers=headers).json() == expected
+    check_problem(client.post("/predict", content=body[:-1], headers=headers), 400, "bad_request")
+    check_problem(client.post("/predict", content=b"no" + body, headers=headers), 400, "bad_request")
+    bomb = zlib.compressobj(9, wbits=window_bits)
+    packed = bomb.compress(bytes(11 * 1024 * 1024)) + bomb.flush()
+    check_problem(client.post("/predict", content=packed, headers=headers), 413, "too_large")
 
 
 def test_every_problem_of_every_row_is_told_by_path(client: Any) -> None:
@@ -185,8 +202,8 @@ def test_no_answer_holds_a_value_of_the_request(
     assert [answer.text for answer in answers if SECRET in answer.text] == []
 
 
-def test_a_larger_body_is_413(churn_bundle: Path) -> None:
-    app = App([fairlead.load(churn_bundle)], max_body_bytes=100)
+def test_a_larger_body_is_413(churn_bundle: Path, app_of: Callable[..., App]) -> None:
+    app = app_of(churn_bundle, max_body_bytes=100)
     for size, status in ((100, 200), (101, 413)):
         body = json.dumps(GOOD).encode().ljust(size)
         assert ask(app, [body])[0]["status"] == status
@@ -194,15 +211,15 @@ def test_a_larger_body_is_413(churn_bundle: Path) -> None:
         assert ask(app, [body[:60], body[60:]])[0]["status"] == status
 
 
-def test_a_body_that_is_too_large_is_not_read_to_its_end(churn_bundle: Path) -> None:
-    app = App([fairlead.load(churn_bundle)], max_body_bytes=100)
+def test_a_body_that_is_too_large_is_not_read_to_its_end(churn_bundle: Path, app_of: Callable[..., App]) -> None:
+    app = app_of(churn_bundle, max_body_bytes=100)
     unread = [b"x" * 60] * 1000
     assert ask(app, unread)[0]["status"] == 413
     assert len(unread) == 998
 
 
-def test_a_client_that_goes_away_gets_no_answer(churn_bundle: Path) -> None:
-    app = App([fairlead.load(churn_bundle)])
+def test_a_client_that_goes_away_gets_no_answer(churn_bundle: Path, app_of: Callable[..., App]) -> None:
+    app = app_of(churn_bundle)
     assert ask(app, [b'{"tenure"', None]) == []
     assert ask(app, [None]) == []
 
@@ -227,13 +244,15 @@ def ask(
     return sent
 
 
-def test_a_field_with_an_odd_name_is_told_once_and_by_its_json_path(churn_bundle: Path) -> None:
-    loaded = fairlead.load(churn_bundle)
-    features = tuple(replace(f, name=f"{f.name} (x)") for f in loaded.schema.features)
-    manifest = replace(loaded.manifest, schema=Schema(features=features))
-    app = App([fairlead.Predictor(manifest, loaded.digest, loaded.engine)])
+def test_a_field_with_an_odd_name_is_told_once_and_by_its_json_path(
+    churn_bundle: Path, app_of: Callable[..., App]
+) -> None:
+    app = app_of(churn_bundle)
+    (model,) = app.models.values()
+    features = tuple(replace(f, name=f"{f.name} (x)") for f in model.intake.schema.features)
+    model.intake = Intake(replace(model.intake.manifest, schema=Schema(features=features)), model.intake.digest)
     query = b"tenure%20(x)=y&contract%20(x)=a&contract%20(x)=b"
-    assert paths(ask(app, [], query=query)) == {'$["tenure (x)"]', '$["contract (x)"]'}
+    assert paths(ask(app, [b""], query=query)) == {'$["tenure (x)"]', '$["contract (x)"]'}
 
 
 def paths(sent: list[Any]) -> set[str]:
@@ -243,17 +262,29 @@ def paths(sent: list[Any]) -> set[str]:
 
 
 class Fails:
-    """An engine that stands for a fault of ours."""
+    """A runner that stands for a fault of ours."""
 
-    def predict(self, rows: object) -> Any:
-        raise ZeroDivisionError(SECRET)
+    place = "loop"
+    slots = 1
+
+    def run(self, rows: object, done: Done) -> None:
+        done(ZeroDivisionError(SECRET), 1)
+
+    def start(self) -> None:
+        pass
+
+    def give_up(self, done: Done) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 def test_a_failure_is_500_with_a_request_id_and_the_traceback_in_the_log(
     churn_bundle: Path, in_process: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     client = in_process(churn_bundle)
-    client.app._hot["/predict"].predictor.engine = Fails()
+    client.app.models["churn"].batcher.runner = Fails()
     with caplog.at_level(logging.ERROR, "fairlead.web"):
         response = client.post("/predict", json=GOOD)
     document = check_problem(response, 500, "internal")
@@ -276,21 +307,36 @@ def test_several_models_answer_by_name_only(
     check_problem(client.post("/models/other/predict", json=GOOD), 404, "not_found")
 
 
-def test_two_models_of_one_name_are_refused(churn_bundle: Path) -> None:
-    predictor = fairlead.load(churn_bundle)
+def test_two_models_of_one_name_are_refused(churn_bundle: Path, app_of: Callable[..., App]) -> None:
     with pytest.raises(ServeError, match="churn: two bundles have this name"):
-        App([predictor, predictor])
+        app_of(churn_bundle, churn_bundle)
     with pytest.raises(ServeError, match="name at least one"):
-        App([])
+        app_of()
 
 
-def test_the_app_works_below_a_prefix(churn_bundle: Path) -> None:
-    app = App([fairlead.load(churn_bundle)])
-    scope = {"type": "http", "method": "GET", "path": "/a/predict", "root_path": "/a", "headers": []}
+@pytest.mark.parametrize(
+    ("root_path", "settings", "path"),
+    [
+        ("/a", {}, "/a/predict"),
+        ("", {"root_path": "/a"}, "/a/predict"),
+        ("", {"root_path": "/a"}, "/predict"),
+        ("", {"root_path": "/a"}, "/a/livez"),
+        ("", {"root_path": "/a"}, "/livez"),
+        ("", {"root_path": "/a"}, "/a/docs"),
+    ],
+)
+def test_the_app_works_below_a_prefix(
+    churn_bundle: Path, app_of: Callable[..., App], root_path: str, settings: dict[str, Any], path: str
+) -> None:
+    scope = {"type": "http", "method": "GET", "path": path, "root_path": root_path, "headers": []}
     sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
 
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(app({**scope, "query_string": b"tenure=1&contract=yearly"}, None, send))  # type: ignore[arg-type]
+    app = app_of(churn_bundle, **settings)
+    asyncio.run(app({**scope, "query_string": b"tenure=1&contract=yearly"}, receive, send))
     assert sent[0]["status"] == 200

@@ -20,7 +20,7 @@ from fairlead.bundle.compile.model import CompiledModel
 from fairlead.bundle.fitted import check_fitted
 from fairlead.bundle.manifest import DESCRIPTOR, Manifest, Origin
 from fairlead.bundle.originals import Original, original_of
-from fairlead.bundle.proof import EngineChoice, compiled_of, proved
+from fairlead.bundle.proof import EngineChoice, compiled_of, proved, proved_shortcut
 from fairlead.bundle.read import MODEL, open_bundle
 from fairlead.bundle.reference import REFERENCE, Reference, parquet_of, reference_of
 from fairlead.bundle.user_code import load_module
@@ -151,6 +151,7 @@ def build(
         classes=original.classes,
         has_probabilities=original.has_probabilities,
         parity=parity,
+        shortcut=proved_shortcut(original, arriving, sample.rows) if compiled is None else None,
         code=None if options.code is None or module is None else options.code.name,
         prepared=prepared,
         model_class=str(source) if original.kind == "function" else None,

@@ -76,6 +76,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
     input_form : what the native engine hands the original: one dict a row, a pandas frame, a float64
         matrix, or keyword arguments row by row.
     files : SHA-256 of every other file of the bundle, by path with forward slashes.
+    shortcut : the library versions with which a native engine's shorter way was proved to give the
+        original's answers to the bit; None where it was not.
     code : the user's module in ``code/`` that defines `prepare` or `prepare_frame`.
     prepared : the features after `code` has run; None when it does not change them.
     model_class : ``module:Class`` in ``code/`` for a bundle of the user's own class.
@@ -99,6 +101,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     engine_reason: str | None = None
     trees_reason: str | None = None
     parity: Parity | None = None
+    shortcut: dict[str, str] | None = None
     code: str | None = None
     prepared: Schema | None = None
     model_class: str | None = None

@@ -17,8 +17,9 @@ from fairlead.bundle.originals import Original
 from fairlead.bundle.parity import Answers, Disagreement, answers_of, judged
 from fairlead.bundle.probes import probes
 from fairlead.errors import BundleError, FairleadError, ModelFailed, NotCompilable, SchemaError, SourceError
-from fairlead.predict.engines import NativeEngine, OnnxEngine
+from fairlead.predict.engines import OnnxEngine
 from fairlead.predict.forest import Forest
+from fairlead.predict.native import NativeEngine
 from fairlead.predict.trees import NO_KERNEL, TreesEngine, kernel
 from fairlead.predict.validate import Row
 from fairlead.schema import Schema
@@ -85,6 +86,17 @@ def proved(
         if engine == "onnx":
             raise
         return None, None, str(error)
+
+
+def proved_shortcut(original: Original, schema: Schema, rows: Sequence[Row]) -> dict[str, str] | None:
+    """Give what the manifest of a native bundle says of its shortcut, see `NativeEngine.prove`."""
+    if original.kind == "function":
+        return None
+    native = NativeEngine(original.model, original.kind, schema, original.form, original.has_probabilities)
+    try:
+        return native.prove(rows)
+    except Exception:  # a bug there, or a row that the model refuses, must not stop one that can be served as it is
+        return None
 
 
 def _parity(

@@ -5,7 +5,7 @@ Layer L1. Every mode calls `Predictor.run` and nothing else of this package.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter_ns
@@ -14,19 +14,22 @@ from typing import TYPE_CHECKING, Any
 from fairlead.bundle.manifest import Manifest
 from fairlead.bundle.read import MODEL, Bundle, open_bundle
 from fairlead.errors import ModelFailed
-from fairlead.predict.engines import Engine, NativeEngine, OnnxEngine
+from fairlead.predict.engines import Engine, OnnxEngine
 from fairlead.predict.forest import TREES, decode_forest
+from fairlead.predict.intake import Counts, Intake
+from fairlead.predict.native import NativeEngine
 from fairlead.predict.outputs import OutputFormatter, Prediction
 from fairlead.predict.prepare import Preparation
 from fairlead.predict.tables import checked_table, is_table
 from fairlead.predict.trees import TreesEngine, kernel
-from fairlead.predict.validate import Validated, Validator
+from fairlead.predict.validate import Row, Validated
 from fairlead.schema import Problem, Schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 Answer = dict[str, Any]
+Answers = tuple[list[Answer | None], dict[int, tuple[Problem, ...]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +52,6 @@ class Outcome:
     duration_ns: int
 
 
-@dataclass
-class Counts:
-    """What a predictor has seen since it was made, for metrics.
-
-    Parameters
-    ----------
-    rows, rejected : records predicted and refused.
-    ignored_keys : keys of records that are no feature, and were not refused.
-    """
-
-    rows: int = 0
-    rejected: int = 0
-    ignored_keys: int = 0
-
-
 class Predictor:
     """Predicts with one bundle. Threads may share it.
 
@@ -76,14 +64,14 @@ class Predictor:
     """
 
     def __init__(self, manifest: Manifest, digest: str, engine: Engine, preparation: Preparation | None = None) -> None:
+        self.intake = Intake(manifest, digest)
         self.manifest = manifest
         self.digest = digest
         self.name = manifest.name
         self.version = manifest.version
         self.schema: Schema = manifest.schema
         self.engine = engine
-        self.counts = Counts()
-        self._validator = Validator(manifest.schema)
+        self.counts: Counts = self.intake.counts
         self._preparation = preparation
         self._formatter = OutputFormatter(manifest.outputs, manifest.classes, manifest.has_probabilities)
 
@@ -132,28 +120,44 @@ class Predictor:
 
         return predict_data(self, data)
 
-    def parse_text(self, fields: Mapping[str, str]) -> tuple[dict[str, object], list[Problem]]:
-        """Read one record from text, as in a query string or a CSV row.
+    def answer(self, rows: Sequence[Row]) -> Answers:
+        """Predict rows that `Intake.check` or `Intake.read` gave.
 
         Returns
         -------
-        The record, and a problem at ``$.name`` for each field that is no such value.
+        A prediction for each row, None where it has none; and why, by place: the user's own step
+        refused it, or the model gave no finite number.
+
+        Raises
+        ------
+        ModelFailed
+            When the user's own model or code raises.
         """
-        return self._validator.parse_text(fields)
+        if self._preparation is None:
+            return self._answers(self.engine.predict(rows), range(len(rows)), {}, len(rows))
+        after = self._preparation.run(rows)
+        if not after.rows:
+            return [None] * len(rows), after.rejections
+        return self._answers(self.engine.predict(after.rows), after.places, dict(after.rejections), len(rows))
 
-    def _run_records(self, records: Sequence[object]) -> tuple[list[Answer | None], dict[int, tuple[Problem, ...]]]:
-        return self._run_rows(self._validator.check(records), len(records))
+    def _run_records(self, records: Sequence[object]) -> Answers:
+        return self._run_rows(self.intake.check(records), len(records))
 
-    def _run_rows(
-        self, checked: Validated, n_records: int
-    ) -> tuple[list[Answer | None], dict[int, tuple[Problem, ...]]]:
-        if checked.ignored_keys:
-            self.counts.ignored_keys += checked.ignored_keys
-        if self._preparation is not None:
-            checked = self._prepared(checked)
+    def _run_rows(self, checked: Validated, n_records: int) -> Answers:
+        rejections = checked.rejections
         if not checked.rows:
-            return [None] * n_records, checked.rejections
-        return self._answers(self.engine.predict(checked.rows), checked.places, checked.rejections, n_records)
+            return [None] * n_records, rejections
+        answers, late = self.answer(checked.rows)
+        if not rejections and not late:
+            return answers, rejections
+        predictions: list[Answer | None] = [None] * n_records
+        for place, answer in zip(checked.places, answers, strict=True):
+            predictions[place] = answer
+        moved = {
+            checked.places[row]: tuple(problem.moved(checked.places[row]) for problem in problems)
+            for row, problems in late.items()
+        }
+        return predictions, rejections | moved
 
     def _answers(
         self,
@@ -161,7 +165,7 @@ class Predictor:
         places: Sequence[int],
         rejections: dict[int, tuple[Problem, ...]],
         n_records: int,
-    ) -> tuple[list[Answer | None], dict[int, tuple[Problem, ...]]]:
+    ) -> Answers:
         """Put the answers of the rows at `places` in input order, without those that are no numbers."""
         answers = self._formatter.rows(prediction)
         if len(answers) != len(places):
@@ -179,27 +183,12 @@ class Predictor:
             )
         return predictions, rejections
 
-    def _prepared(self, checked: Validated) -> Validated:
-        assert self._preparation is not None
-        if not checked.rows:
-            return checked
-        after = self._preparation.run(checked.rows)
-        rejections = dict(checked.rejections)
-        for place, problems in after.rejections.items():
-            real = checked.places[place]
-            rejections[real] = tuple(
-                Problem(problem.path.replace(f"$[{place}]", f"$[{real}]", 1), problem.expected, problem.got)
-                for problem in problems
-            )
-        return Validated(after.rows, [checked.places[place] for place in after.places], rejections)
-
-    def _run_table(self, table: pa.Table) -> tuple[list[Answer | None], dict[int, tuple[Problem, ...]]]:
+    def _run_table(self, table: pa.Table) -> Answers:
         checked = checked_table(table, self.schema)
+        self.counts.ignored_keys += checked.ignored_keys
         if self._preparation is not None:
             rows = list(zip(*(column.to_pylist() for column in checked.table.columns), strict=True))
-            validated = Validated(rows, checked.places.tolist(), checked.rejections, checked.ignored_keys)
-            return self._run_rows(validated, table.num_rows)
-        self.counts.ignored_keys += checked.ignored_keys
+            return self._run_rows(Validated(rows, checked.places.tolist(), checked.rejections), table.num_rows)
         if not checked.table.num_rows:
             return [None] * table.num_rows, checked.rejections
         prediction = self.engine.predict_table(checked.table)
@@ -236,7 +225,12 @@ def _engine(bundle: Bundle) -> Engine:
     from fairlead.bundle.originals import load_original
 
     return NativeEngine(
-        load_original(bundle), manifest.kind, manifest.model_schema, manifest.input_form, manifest.has_probabilities
+        load_original(bundle),
+        manifest.kind,
+        manifest.model_schema,
+        manifest.input_form,
+        manifest.has_probabilities,
+        manifest.shortcut,
     )
 
 

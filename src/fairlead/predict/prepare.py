@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from fairlead.errors import ModelFailed, SchemaError
-from fairlead.predict.engines import to_frame
+from fairlead.predict.training_frame import to_frame
 from fairlead.predict.validate import Row, Validated, Validator
 from fairlead.schema import Problem, Schema
 

@@ -1,7 +1,8 @@
 """First step of a prediction: records become rows of the schema, or a list of all that is wrong.
 
-The common case is one call into msgspec, which checks and converts every record in C. Only when that
-refuses are the records walked one by one in Python, to name each problem of each.
+The common case is one call into msgspec, which checks and converts every record in C, from decoded
+objects or straight from JSON. Only when that refuses are the records walked one by one in Python, to
+name each problem of each.
 
 Layer L1; imports msgspec and numpy only.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -45,6 +46,7 @@ _BOOL_TEXT = {"true": True, "false": False}
 _NOT_A_FIELD = re.compile(r'["\\\x00-\x1f\ud800-\udfff]')
 _NOT_ONE = "text that is not one"
 Row = tuple[Any, ...]
+_astuple = msgspec.structs.astuple
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,12 @@ class Validator:
         self.schema = schema
         self._names = frozenset(schema.names)
         self._all_required = all(feature.default is UNSET for feature in schema.features)
-        self._rows_type = None if any(map(_NOT_A_FIELD.search, schema.names)) else list[_row_type(schema)]  # type: ignore[misc]
+        self._rows_type: Any = None
+        self._decode_row: Callable[[bytes], Any] | None = None
+        if not any(map(_NOT_A_FIELD.search, schema.names)):
+            self._rows_type = list[_row_type(schema, schema.extra == "forbid")]  # type: ignore[misc]
+            # Straight from JSON nobody sees other keys, which have to be counted: it refuses them.
+            self._decode_row = msgspec.json.Decoder(_row_type(schema, True)).decode
         self._closed = [
             (i, frozenset(feature.categories or ()) | ({None} if feature.nullable else set()))
             for i, feature in enumerate(schema.features)
@@ -98,7 +105,7 @@ class Validator:
             return self._check_each(records)
         try:
             structs: list[Any] = msgspec.convert(records, self._rows_type)
-            rows: list[Row] = [msgspec.structs.astuple(struct) for struct in structs]
+            rows: list[Row] = list(map(_astuple, structs))
             if self._datetimes:
                 rows = [self._in_utc(row) for row in rows]
         except (msgspec.ValidationError, OverflowError):
@@ -108,6 +115,25 @@ class Validator:
         if not all(self._is_finite(row) for row in rows):
             return self._check_each(records)
         return Validated(rows, range(len(rows)), ignored_keys=self._count_ignored(records))
+
+    def read(self, body: bytes) -> Row | None:
+        """Read one record straight from JSON, in one step and without an object in between.
+
+        Returns
+        -------
+        Its row; None for all that `check` has to look at: a record with a problem or with other keys, a
+        body that is no record at all.
+        """
+        if self._decode_row is None:
+            return None
+        try:
+            row: Row = _astuple(self._decode_row(body))
+            if self._datetimes:
+                row = self._in_utc(row)
+        except (msgspec.DecodeError, UnicodeDecodeError, OverflowError, RecursionError):
+            return None
+        # JSON has no NaN and no infinities, and a number too large for a float is an error above.
+        return None if self._closed and not self._in_categories(row) else row
 
     def parse_text(self, fields: Mapping[str, str]) -> tuple[dict[str, object], list[Problem]]:
         """Read values written as text, as in a query string or CSV, by the features' types.
@@ -183,7 +209,7 @@ class Validator:
         return sum(len(record.keys() - self._names) for record in records)
 
 
-def _row_type(schema: Schema) -> type[msgspec.Struct]:
+def _row_type(schema: Schema, forbid_other_keys: bool) -> type[msgspec.Struct]:
     fields: list[tuple[str, Any, Any]] = []
     for i, feature in enumerate(schema.features):
         kind = _TYPES[feature.type]
@@ -197,7 +223,7 @@ def _row_type(schema: Schema) -> type[msgspec.Struct]:
         kw_only=True,
         frozen=True,
         gc=False,
-        forbid_unknown_fields=schema.extra == "forbid",
+        forbid_unknown_fields=forbid_other_keys,
     )
 
 

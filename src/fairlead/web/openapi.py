@@ -16,8 +16,8 @@ from msgspec import UNSET
 
 from fairlead import __version__
 from fairlead.bundle.manifest import Manifest
-from fairlead.web.bundles import predict_path
 from fairlead.web.json_schema import Json, feature_schema, prediction_schema, record_schema
+from fairlead.web.models import predict_path
 
 _REFUSED = {
     400: "Not JSON, or not a query string",

@@ -5,31 +5,46 @@ The parent of several workers never imports this module, so that it stays small 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import math
 import signal
 import socket
+import ssl
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
 import uvicorn
 
+from fairlead.config import WebSettings
 from fairlead.web.app import App
-from fairlead.web.server import BACKLOG, LOGGING, Settings
+from fairlead.web.protocol import Protocol
+from fairlead.web.server import BACKLOG
+
+# uvicorn calls `on_tick` so often.
+_TICKS_A_SECOND = 10
 
 
-def run(app: App, listener: socket.socket, settings: Settings, on_started: Callable[[], None]) -> None:
+def run(app: App, listener: socket.socket, settings: WebSettings, on_started: Callable[[], None]) -> None:
     """Answer requests in this process until a signal."""
     config = uvicorn.Config(
         app,
         interface="asgi3",
+        http=Protocol.bound_to(app),
         lifespan="off",
         ws="none",
-        access_log=settings.access_log,
-        log_config=LOGGING,
+        access_log=False,
+        log_config=None,
         proxy_headers=False,
         server_header=False,
         backlog=BACKLOG,
-        timeout_graceful_shutdown=settings.shutdown_timeout_s,
+        timeout_keep_alive=math.ceil(settings.keep_alive_s),
+        timeout_graceful_shutdown=math.ceil(settings.shutdown_timeout_s),
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
+        ssl_ca_certs=settings.tls_client_ca,
+        ssl_cert_reqs=ssl.CERT_REQUIRED if settings.tls_client_ca else ssl.CERT_NONE,
     )
     _Server(config, app, on_started).run(sockets=[listener])
 
@@ -43,7 +58,9 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: App, on_started: Callable[[], None]) -> None:
         super().__init__(config)
         self._app = app
+        self._drain_s = app.gate.settings.drain_s
         self._on_started = on_started
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -54,10 +71,27 @@ class _Server(uvicorn.Server):
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    async def on_tick(self, counter: int) -> bool:
+        Protocol.now_s = time.monotonic()
+        if counter % _TICKS_A_SECOND == 0:
+            self._app.tell_metrics()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, Protocol):
+                    connection.check_times()
+        return await super().on_tick(counter)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._loop is None or not self._drain_s or self._app.gate.is_draining:
+            self._app.drain()
+            super().handle_exit(sig, frame)
+            return
+        # Load balancers see that it is not ready and go elsewhere, before the port closes. A second signal hurries.
         self._app.drain()
-        super().handle_exit(sig, frame)
+        self._loop.call_soon_threadsafe(self._loop.call_later, self._drain_s, super().handle_exit, sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        Protocol.now_s = time.monotonic()
+        self._app.start()
         await super().startup(sockets=sockets)
         self._on_started()

@@ -9,65 +9,39 @@ from __future__ import annotations
 import errno
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from fairlead.config import ModelSettings, WebSettings
 from fairlead.errors import ServeError
-from fairlead.web import wire
-from fairlead.web.bundles import Served, load_all, verify_all
+from fairlead.monitor import logs, metrics
+from fairlead.web.models import Listing, load_all, predict_path, verify
 
 Run = Callable[[socket.socket, Callable[[], None]], None]
 BACKLOG = 2048
-LOGGING: dict[str, Any] = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s"}},
-    "handlers": {
-        "stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"},
-        "stdout": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stdout"},
-    },
-    "loggers": {
-        "fairlead": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
-        "uvicorn": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
-        "uvicorn.access": {"handlers": ["stdout"], "level": "INFO", "propagate": False},
-    },
-}
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How to serve.
+class Plan:
+    """What to serve, and how.
 
     Parameters
     ----------
-    max_body_bytes : a larger request body is refused with 413.
-    access_log : write a line to standard output for each request.
-    shutdown_timeout_s : how long requests that were accepted may take to finish after a signal; below
-        the 30 s after which Kubernetes kills.
+    models : bundles made by `fairlead build`, their models' names unique.
+    web : of the server.
+    run_directory : what the processes of one server share: metrics, limits, sockets.
     """
 
-    max_body_bytes: int = wire.MAX_BODY_BYTES
-    access_log: bool = False
-    shutdown_timeout_s: int = 25
+    models: tuple[ModelSettings, ...]
+    web: WebSettings
+    run_directory: Path
 
 
-def serve(
-    bundles: Sequence[Path],
-    host: str = "127.0.0.1",
-    port: int = 9696,
-    workers: int = 1,
-    settings: Settings | None = None,
-) -> None:
+def serve(models: Sequence[ModelSettings], web: WebSettings) -> None:
     """Serve bundles over HTTP; return when SIGINT or SIGTERM came and all accepted requests are answered.
-
-    Parameters
-    ----------
-    bundles : directories made by `fairlead build`, their models' names unique.
-    port : 0 takes any that is free.
-    workers : processes that answer.
 
     Raises
     ------
@@ -76,23 +50,31 @@ def serve(
     BundleError
         When a bundle is none or was changed; nothing has listened then.
     """
-    settings = settings or Settings()
-    if workers < 1:
-        raise ServeError(f"expected at least one worker, got {workers}: give `--workers 1` or more")
-    with bind(host, port) as listener:
-        if workers == 1:
-            served, run = prepare(bundles, settings)
-            listen(listener, host, port)
-            run(listener, lambda: announce(served, listener))
+    logs.configure(web.log_format)
+    with _run_directory() as directory, bind(web.host, web.port) as listener:
+        plan = Plan(tuple(models), web, directory)
+        if web.workers == 1 and not any(model.isolation == "process" for model in models):
+            listings, run = prepare(plan)
+            listen(listener, web.host, web.port)
+            run(listener, lambda: announce(listings, listener, web))
         else:
-            from fairlead.web.workers import Plan, supervise
+            from fairlead.web.workers import supervise
 
-            served = verify_all(bundles)
-            listen(listener, host, port)
-            supervise(Plan(tuple(bundles), settings, listener), workers, lambda: announce(served, listener))
+            listings = verify(plan.models)
+            listen(listener, web.host, web.port)
+            supervise(plan, listings, listener, lambda: announce(listings, listener, web))
 
 
-def prepare(bundles: Sequence[Path], settings: Settings) -> tuple[list[Served], Run]:
+@contextmanager
+def _run_directory() -> Iterator[Path]:
+    directory = metrics.prepare_directory()
+    try:
+        yield directory
+    finally:
+        metrics.remove_directory(directory)
+
+
+def prepare(plan: Plan) -> tuple[list[Listing], Run]:
     """Load bundles, and give what answers with them in this process.
 
     Raises
@@ -101,13 +83,17 @@ def prepare(bundles: Sequence[Path], settings: Settings) -> tuple[list[Served], 
         As `load_all`.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="load") as loader:
-        loading = loader.submit(load_all, bundles)
+        loading = loader.submit(load_all, plan.models, plan.web.max_queue_rows, plan.run_directory)
         # onnxruntime parses a graph without the interpreter's lock: the server is imported meanwhile.
         from fairlead.web import process
-        from fairlead.web.app import make_app
-    served = loading.result()
-    app = make_app(served, settings.max_body_bytes)
-    return served, lambda listener, on_started: process.run(app, listener, settings, on_started)
+        from fairlead.web.app import App
+        from fairlead.web.gate import make_gate
+
+        gate = make_gate(plan.web, plan.run_directory)
+    models = loading.result()
+    app = App(models, gate)
+    listings = [model.listing for model in models]
+    return listings, lambda listener, on_started: process.run(app, listener, plan.web, on_started)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -149,12 +135,14 @@ def listen(listener: socket.socket, host: str, port: int) -> None:
         raise _cannot_listen(host, port, error) from error
 
 
-def announce(served: Sequence[Served], listener: socket.socket) -> None:
+def announce(listings: Sequence[Listing], listener: socket.socket, web: WebSettings) -> None:
     """Print where each model is."""
     host, port = listener.getsockname()[:2]
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    for one in served:
-        sys.stdout.write(f"{one.name} {one.version} ({one.engine}): {url}{one.predict_path}, try it at {url}/docs\n")
+    scheme = "https" if web.tls_certificate else "http"
+    url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    for one in listings:
+        where = f"{url}{predict_path(one.name)}, try it at {url}/docs"
+        sys.stdout.write(f"{one.name} {one.version} ({one.engine}): {where}\n")
     sys.stdout.flush()
 
 

@@ -1,43 +1,27 @@
-"""What goes over HTTP: reading a JSON body and writing an answer.
+"""JSON in and out, and what a body may be: its size, its encoding.
 
-First and last step of a prediction over HTTP. Raw ASGI, so that a request costs no framework; imports
-msgspec and what lies below the modes, never Starlette or uvicorn.
+First and last step of a prediction over HTTP. Imports msgspec and what lies below the modes, never
+Starlette or uvicorn.
 
-Source: RFC 9110 (HTTP Semantics), RFC 8259 (JSON), ASGI 3.0.
+Source: RFC 9110 (HTTP Semantics), RFC 8259 (JSON), RFC 1952 (gzip), RFC 1950 (zlib, "deflate").
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from fairlead.web.problems import Header, Refusal
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+from fairlead.web.problems import Refusal
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
-JSON_TYPE: Header = (b"content-type", b"application/json")
-PROBLEM_JSON_TYPE: Header = (b"content-type", b"application/problem+json")
+# What `zlib.decompressobj` is told to expect: gzip's header; zlib's own.
+_WINDOW_BITS = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
 
 encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
-
-
-async def answer(send: Send, status: int, headers: list[Header], body: bytes, head: bool = False) -> None:
-    """Send a whole response; `head` leaves the body out but tells its length."""
-    headers.append((b"content-length", b"%d" % len(body)))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if head else body})
-
-
-async def refuse(send: Send, refusal: Refusal, head: bool = False) -> None:
-    """Send a refusal as a problem document."""
-    await answer(send, refusal.status, [PROBLEM_JSON_TYPE, *refusal.headers], refusal.body, head)
 
 
 def decode(body: bytes) -> Any:
@@ -50,66 +34,88 @@ def decode(body: bytes) -> Any:
     """
     try:
         return _decode(body)
-    except UnicodeDecodeError as error:
-        raise Refusal("not_json", f"expected JSON in UTF-8, got another byte at {error.start} of a string") from error
-    except msgspec.DecodeError as error:
-        what = str(error) if body.strip() else "the body is empty"
-        raise Refusal("not_json", f"expected one JSON object or array: {what}") from error
-    except RecursionError as error:
-        raise Refusal("not_json", "expected one JSON object or array: it is nested too deep") from error
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
+        raise not_json(body, error) from error
 
 
-async def read_body(scope: Scope, receive: Receive, max_body_bytes: int) -> bytes | None:
-    """Read a request's body, None when the client went away before its end.
+def not_json(body: bytes, error: Exception) -> Refusal:
+    """Make the answer for a body that a JSON decoder gave up on."""
+    if isinstance(error, UnicodeDecodeError):
+        return Refusal("not_json", f"expected JSON in UTF-8, got another byte at {error.start} of a string")
+    if isinstance(error, RecursionError):
+        return Refusal("not_json", "expected one JSON object or array: it is nested too deep")
+    what = str(error) if body.strip() else "the body is empty"
+    return Refusal("not_json", f"expected one JSON object or array: {what}")
+
+
+def media_type(fields: Mapping[bytes, bytes]) -> bytes:
+    """Give a request's content type without parameters; clients that send none, or an empty one, mean JSON."""
+    value = fields.get(b"content-type", b"application/json")
+    if value == b"application/json":
+        return value
+    media = value.partition(b";")[0].strip().lower()
+    return b"application/json" if not media or media.endswith(b"+json") else media
+
+
+def check_is_json(fields: Mapping[bytes, bytes]) -> None:
+    """Refuse a body that says it is something else than JSON.
 
     Raises
     ------
     Refusal
-        ``unsupported_media_type``, or ``too_large`` as soon as that is known. What the client still
-        sends is read and dropped by the server, so that it gets to see the answer.
+        ``unsupported_media_type``.
     """
-    _check_headers(scope["headers"], max_body_bytes)
-    message = await receive()
-    if message["type"] != "http.request":
-        return None
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body", False):
-        _check_size(len(body), max_body_bytes)
-        return body
-    chunks, size = [body], len(body)
-    while message.get("more_body", False):
-        _check_size(size, max_body_bytes)
-        message = await receive()
-        if message["type"] != "http.request":
-            return None
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-    _check_size(size, max_body_bytes)
-    return b"".join(chunks)
+    if media_type(fields) != b"application/json":
+        raise unsupported(b"application/json")
 
 
-def _check_size(size: int, max_body_bytes: int) -> None:
+def unsupported(*accepted: bytes) -> Refusal:
+    """Make the answer for a body of a content type that is not among the `accepted`."""
+    names = " or ".join(accept.decode() for accept in accepted)
+    detail = f"expected {names}: say it in the header `content-type`"
+    return Refusal("unsupported_media_type", detail, headers=[(b"accept", b", ".join(accepted))])
+
+
+def too_large(max_body_bytes: int) -> Refusal:
+    """Make the answer for a body of more than `max_body_bytes`."""
+    return Refusal("too_large", f"expected at most {max_body_bytes} bytes: send the records in several requests")
+
+
+def check_size(size: int, max_body_bytes: int) -> None:
+    """Refuse a body that is too large.
+
+    Raises
+    ------
+    Refusal
+        ``too_large``.
+    """
     if size > max_body_bytes:
-        raise Refusal("too_large", f"expected at most {max_body_bytes} bytes: send the records in several requests")
+        raise too_large(max_body_bytes)
 
 
-def _check_headers(headers: Iterable[Header], max_body_bytes: int) -> None:
-    for name, value in headers:
-        if name == b"content-type":
-            if value != b"application/json" and not _is_json(value):
-                raise Refusal(
-                    "unsupported_media_type",
-                    "expected JSON: send the header `content-type: application/json`",
-                    headers=[(b"accept", b"application/json")],
-                )
-        elif name == b"content-length":
-            _check_size(int(value) if value.isdigit() else 0, max_body_bytes)
-        elif name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
-            detail = "expected a body without content-encoding: send it uncompressed"
-            raise Refusal("unsupported_media_type", detail, headers=[(b"accept-encoding", b"identity")])
+def decompressed(body: bytes, encoding: bytes, max_body_bytes: int) -> bytes:
+    """Undo a content encoding.
 
-
-def _is_json(value: bytes) -> bool:
-    media = value.partition(b";")[0].strip().lower()
-    # Clients that send no content type, or an empty one, mean JSON: nothing else is taken here.
-    return media in (b"", b"application/json") or (media.startswith(b"application/") and media.endswith(b"+json"))
+    Raises
+    ------
+    Refusal
+        ``unsupported_media_type`` for another than gzip and deflate; ``too_large`` as soon as more comes
+        out than a body may have; ``bad_request`` when it is broken.
+    """
+    name = encoding.strip().lower()
+    if name in (b"", b"identity"):
+        return body
+    if name not in _WINDOW_BITS:
+        headers = [(b"accept-encoding", b"gzip, deflate, identity")]
+        raise Refusal(
+            "unsupported_media_type", "expected gzip, deflate or no content-encoding: send it so", headers=headers
+        )
+    unpacker = zlib.decompressobj(_WINDOW_BITS[name])
+    try:
+        plain = unpacker.decompress(body, max_body_bytes + 1)
+    except zlib.error as error:
+        raise Refusal("bad_request", f"expected a body compressed with {name.decode()}, got a broken one") from error
+    check_size(len(plain), max_body_bytes)
+    if not unpacker.eof:
+        raise Refusal("bad_request", f"expected a body compressed with {name.decode()}, got one cut off")
+    return plain

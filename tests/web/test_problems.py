@@ -20,5 +20,5 @@ def test_every_status_has_words() -> None:
     [(ModelFailed("no"), "model_failed"), (KeyError("no"), "internal"), (FairleadError("no"), "internal")],
 )
 def test_a_failure_is_500(error: Exception, code: str) -> None:
-    refusal = failure(error)
+    refusal = failure(error, "abc")
     assert (refusal.status, refusal.document.type) == (500, f"urn:problem-type:fairlead:{code}")

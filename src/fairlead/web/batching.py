@@ -1,0 +1,318 @@
+"""Batches without a timer and without tuning.
+
+An idle engine runs at once; what arrived in the same turn of the event loop, or while the engine was
+busy, is the next batch. The queue is bounded in rows and in time: what could not be answered before its
+deadline is refused when it comes, not when it is too late. A request of many rows is cut, and takes its
+place behind the others after each piece.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from time import perf_counter_ns
+
+from fairlead.errors import ModelFailed
+from fairlead.predict.predictor import Answers
+from fairlead.predict.validate import Row
+from fairlead.web.calls import Call
+from fairlead.web.jobs import Job
+from fairlead.web.problems import Refusal
+from fairlead.web.runners import Cost, Done, Runner
+
+# How long one batch may hold up what comes after it: on the loop everything else waits for it too.
+_LOOP_BUDGET_NS = 2_000_000
+_BUDGET_NS = 50_000_000
+_MAX_BATCH_ROWS = 4096
+# A batch whose process died is run again as it is so often, before its rows are tried apart.
+_WHOLE_AGAIN = 3
+# How much of the newest measurement goes into the running mean.
+_NEWEST = 0.05
+
+
+class EngineDied(Exception):
+    """The process that ran a batch ended before it answered."""
+
+
+class Batch:
+    """Rows of one job or several that are run together."""
+
+    __slots__ = ("deaths", "done", "pieces", "rows")
+
+    def __init__(self, pieces: list[tuple[Job, Sequence[int]]], rows: Sequence[Row]) -> None:
+        self.pieces = pieces
+        self.rows = rows
+        self.deaths = 0
+        self.done: Done | None = None
+
+    def halves(self) -> tuple[Batch, Batch]:
+        """Split the rows in the middle, through a job where need be."""
+        middle = len(self.rows) // 2
+        first: list[tuple[Job, Sequence[int]]] = []
+        second: list[tuple[Job, Sequence[int]]] = []
+        seen = 0
+        for job, places in self.pieces:
+            cut = min(max(middle - seen, 0), len(places))
+            if cut:
+                first.append((job, places[:cut]))
+            if cut < len(places):
+                second.append((job, places[cut:]))
+            seen += len(places)
+        return Batch(first, self.rows[:middle]), Batch(second, self.rows[middle:])
+
+    def without_finished(self) -> Batch | None:
+        """Leave out the jobs that are over; None when none is left."""
+        if not any(job.is_over for job, _ in self.pieces):
+            return self
+        rows: list[Row] = []
+        pieces = []
+        start = 0
+        for job, places in self.pieces:
+            if not job.is_over:
+                pieces.append((job, places))
+                rows += self.rows[start : start + len(places)]
+            start += len(places)
+        kept = Batch(pieces, rows)
+        kept.deaths = self.deaths
+        return kept if pieces else None
+
+
+class Batcher:
+    """The queue in front of one model's engine. Everything happens on the event loop.
+
+    Parameters
+    ----------
+    runner : where batches run.
+    cost : what a batch takes, as measured at start; kept up to date while serving.
+    max_queue_rows : rows that may wait; a request that is larger is taken only when nothing waits.
+
+    Attributes
+    ----------
+    on_batch : told the rows, the nanoseconds and the calls of each batch.
+    queued_rows : how many wait.
+    is_stuck : whether every slot is taken by a batch that nobody waits for any more.
+    """
+
+    def __init__(self, runner: Runner, cost: Cost, max_queue_rows: int) -> None:
+        self.runner = runner
+        self.queued_rows = 0
+        self._max_queue_rows = max_queue_rows
+        self.on_batch: Callable[[int, int, Sequence[Call]], None] | None = None
+        self._set_cost(cost)
+        self._queue: deque[Job] = deque()
+        self._again: deque[Batch] = deque()
+        self._running: set[Batch] = set()
+        self._running_rows = 0
+        self.is_stuck = False
+        self._is_armed = False
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_ns = math.inf
+
+    def _set_cost(self, cost: Cost) -> None:
+        self.cost = cost
+        budget_ns = _LOOP_BUDGET_NS if self.runner.place == "loop" else _BUDGET_NS
+        self._max_batch_rows = min(cost.rows_in(budget_ns), _MAX_BATCH_ROWS)
+        # What a row costs when many wait, over all slots: that is how fast a queue gets shorter.
+        self._row_ns = cost.of(self._max_batch_rows) / self._max_batch_rows / max(1, self.runner.slots)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits and nothing runs."""
+        return not (self._queue or self._again or self._running)
+
+    def submit(self, job: Job) -> None:
+        """Put a job into the queue; it is finished before its deadline, one way or another.
+
+        Raises
+        ------
+        Refusal
+            ``overloaded`` when the queue is full, or as long as the job may wait or longer.
+        """
+        if not job.n_rows:
+            job.settle()
+            return
+        ahead = self.queued_rows
+        if self.is_stuck:
+            raise self.refusal("the model has not answered for longer than requests may take")
+        if ahead and ahead + job.n_rows > self._max_queue_rows:
+            raise self.refusal(f"{ahead} rows wait already")
+        wait_ns = (ahead + self._running_rows) * self._row_ns
+        if wait_ns > job.deadline_ns - job.call.started_ns:
+            raise self.refusal("the queue is longer than this request may wait")
+        self.queued_rows = ahead + job.n_rows
+        self._queue.append(job)
+        if job.deadline_ns < self._alarm_ns:
+            self._set_alarm(job.deadline_ns)
+        self._arm()
+
+    def refusal(self, why: str) -> Refusal:
+        """Make the answer 503 that tells when to come again."""
+        wait_s = math.ceil((self.queued_rows + self._running_rows) * self._row_ns / 1e9)
+        headers = [(b"retry-after", b"%d" % max(1, wait_s))]
+        return Refusal("overloaded", f"the server is busy: {why}", headers=headers)
+
+    def close(self) -> None:
+        """Refuse what waits, and let go of the engine."""
+        self._cancel_alarm()
+        for job in [*self._queue, *(job for batch in (*self._again, *self._running) for job, _ in batch.pieces)]:
+            job.fail(Refusal("not_ready", "the model is being unloaded", headers=[(b"retry-after", b"1")]))
+        self._queue.clear()
+        self._again.clear()
+        self.queued_rows = 0
+        self.runner.close()
+
+    def slots_changed(self, cost: Cost | None) -> None:
+        """Take note that a slot has come, with what a batch costs there, or gone."""
+        self.is_stuck = False
+        if cost is not None:
+            self._set_cost(cost)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._queue or self._again:
+            self._arm()
+
+    def _arm(self) -> None:
+        # What else arrives in this turn of the loop gets into the same batch.
+        if not self._is_armed and len(self._running) < self.runner.slots:
+            self._is_armed = True
+            asyncio.get_running_loop().call_soon(self._next)
+
+    def _next(self) -> None:
+        self._is_armed = False
+        while len(self._running) < self.runner.slots and (batch := self._take()) is not None:
+            self._running.add(batch)
+            self._running_rows += len(batch.rows)
+            batch.done = partial(self._done, batch)
+            self.runner.run(batch.rows, batch.done)
+            if self.runner.place == "loop":
+                break  # others get their turn before the next batch
+
+    def _take(self) -> Batch | None:
+        while self._again:
+            if (again := self._again.popleft().without_finished()) is not None:
+                return again
+        queue, room = self._queue, self._max_batch_rows
+        pieces: list[tuple[Job, Sequence[int]]] = []
+        rows: list[Row] = []
+        waiting: list[Job] = []
+        while queue and room > 0:
+            job = queue.popleft()
+            if job.call.is_gone:
+                job.fail(ClientGone())
+            if job.is_over:
+                self.queued_rows -= job.n_rows - job.taken
+                continue
+            n_rows = min(job.n_rows - job.taken, room)
+            left = job.n_rows - job.taken
+            try:
+                taken, places = job.take(n_rows)
+            except Exception as error:  # a slice of a large body may turn out to be broken
+                self.queued_rows -= left
+                job.fail(error)
+                continue
+            self.queued_rows -= n_rows
+            room -= n_rows
+            if places:
+                pieces.append((job, places))
+                rows += taken
+            else:
+                job.settle()  # the schema refused them all, and they may have been the last
+            if job.taken < job.n_rows:
+                waiting.append(job)
+        queue.extend(waiting)
+        if not pieces:
+            if queue:
+                self._arm()
+            return None
+        return Batch(pieces, rows)
+
+    def _done(self, batch: Batch, answers: Answers | Exception, took_ns: int) -> None:
+        self._running.discard(batch)
+        self._running_rows -= len(batch.rows)
+        self.is_stuck = False
+        if isinstance(answers, Exception):
+            self._failed(batch, answers)
+        else:
+            self._learn(len(batch.rows), took_ns)
+            if self.on_batch is not None:
+                self.on_batch(len(batch.rows), took_ns, [job.call for job, _ in batch.pieces])
+            self._share(batch, answers)
+        self._wake()
+
+    def _learn(self, n_rows: int, took_ns: int) -> None:
+        # Small batches tell of the fixed cost, which a long queue pays once for many rows.
+        if self.queued_rows or n_rows >= self._max_batch_rows // 2:
+            self._row_ns += _NEWEST * (took_ns / n_rows / max(1, self.runner.slots) - self._row_ns)
+
+    def _share(self, batch: Batch, answers: Answers) -> None:
+        """Give every job its part."""
+        found, late = answers
+        start = 0
+        for job, places in batch.pieces:
+            stop = start + len(places)
+            if not job.is_over:
+                job.put(places, found if stop - start == len(found) else found[start:stop])
+                if late:
+                    for row in range(start, stop):
+                        if row in late:
+                            place = places[row - start]
+                            job.rejections[place] = tuple(problem.moved(place) for problem in late[row])
+                job.settle()
+            start = stop
+
+    def _failed(self, batch: Batch, error: Exception) -> None:
+        """Run a failed batch again: whole, if its process died by chance, else its halves, down to the bad row."""
+        if isinstance(error, EngineDied):
+            batch.deaths += 1
+            if batch.deaths <= _WHOLE_AGAIN:
+                self._again.appendleft(batch)
+                return
+            error = ModelFailed("the model's process died each time it ran this record")
+        if len(batch.rows) == 1:
+            job, places = batch.pieces[0]
+            if not job.is_over:
+                job.failures[places[0]] = error
+                job.left -= 1
+                job.settle()
+            return
+        self._again.extendleft(reversed(batch.halves()))
+
+    def _set_alarm(self, deadline_ns: float) -> None:
+        self._cancel_alarm()
+        self._alarm_ns = deadline_ns
+        wait_s = max(0.0, (deadline_ns - perf_counter_ns()) / 1e9)
+        self._alarm = asyncio.get_running_loop().call_later(wait_s, self._expire)
+
+    def _cancel_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm, self._alarm_ns = None, math.inf
+
+    def _expire(self) -> None:
+        """Refuse what is past its deadline; waiting ones were never begun, so that another try may do."""
+        self._cancel_alarm()
+        now_ns = perf_counter_ns()
+        begun = {job for batch in (*self._running, *self._again) for job, _ in batch.pieces}
+        jobs = [job for job in (*self._queue, *begun) if not job.is_over]
+        for job in jobs:
+            if job.deadline_ns <= now_ns:
+                if job in begun or job.taken:
+                    job.fail(Refusal("deadline", "the model did not answer in the time that this request had"))
+                else:
+                    job.fail(self.refusal("this request waited as long as it might"))
+        lost = [batch for batch in self._running if all(job.is_over for job, _ in batch.pieces)]
+        for batch in lost:
+            if batch.done is not None:
+                self.runner.give_up(batch.done)
+        self.is_stuck = len(lost) >= self.runner.slots
+        left = [job.deadline_ns for job in jobs if not job.is_over]
+        if left:
+            self._set_alarm(min(left))
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its answer."""

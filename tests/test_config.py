@@ -1,0 +1,302 @@
+"""Settings from a real file, an environment and flags: who goes over whom, and what is said of mistakes."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fairlead.config import ModelSettings, Settings, WebSettings, read
+from fairlead.errors import ConfigError
+from pages import ROOT
+
+PAGE = (ROOT / "docs" / "config.md").read_text(encoding="utf-8")
+FIELDS = msgspec.structs.fields(WebSettings)
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "fairlead.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def problems(
+    path: Path | None, environ: dict[str, str] | None = None, flags: dict[str, Any] | None = None
+) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        read(path, environ or {}, flags or {})
+    prefix = f"{path}: "
+    return [line.removeprefix(prefix) for line in str(caught.value).split("\n")]
+
+
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", "web:\nmodels:\n", "web: {}\n"])
+def test_an_empty_file_means_the_defaults(tmp_path: Path, text: str) -> None:
+    assert read(write(tmp_path, text), {}, {}) == read(None, {}, {}) == Settings({}, WebSettings())
+
+
+def test_the_file_sets_models_and_web(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        """
+        models:
+          churn: {source: bundles/churn, isolation: process, processes: 2}
+          iris: {source: /srv/iris}
+          rides: {source: "models:/rides@champion"}
+        web: {timeout_s: 2, cors_origins: [https://a.example, "*"], api_keys_file: keys, tls_certificate: /c,
+              tls_key: k}
+        """,
+    )
+    settings = read(path, {}, {})
+    assert settings.models == {
+        "churn": ModelSettings(str(tmp_path / "bundles/churn"), "process", 2),
+        "iris": ModelSettings("/srv/iris"),
+        "rides": ModelSettings("models:/rides@champion"),
+    }
+    web = settings.web
+    assert (web.timeout_s, web.cors_origins) == (2.0, ("https://a.example", "*"))
+    assert (web.api_keys_file, web.tls_certificate) == (str(tmp_path / "keys"), "/c")
+    assert (web.tls_key, web.tls_client_ca) == (str(tmp_path / "k"), None)
+
+
+def test_flags_go_over_environment_over_file(tmp_path: Path) -> None:
+    path = write(tmp_path, "web: {port: 1, workers: 2, host: file, metrics: true}")
+    environ = {"FAIRLEAD_WEB_PORT": "3", "FAIRLEAD_WEB_HOST": "environment", "FAIRLEAD_WEB_METRICS": "false"}
+    web = read(path, environ, {"port": 5, "host": None, "access_log": None}).web
+    assert (web.port, web.workers, web.host, web.metrics, web.access_log) == (5, 2, "environment", False, False)
+
+
+def test_the_environment_names_the_file_unless_one_is_given(tmp_path: Path) -> None:
+    path = write(tmp_path, "web: {port: 1}")
+    (tmp_path / "other.yaml").write_text("web: {port: 2}")
+    environ = {"FAIRLEAD_CONFIG": str(path)}
+    assert read(None, environ, {}).web.port == 1
+    assert read(tmp_path / "other.yaml", environ, {}).web.port == 2
+    assert read(None, {"FAIRLEAD_CONFIG": ""}, {}).web.port == WebSettings().port
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "value"),
+    [
+        ("WORKERS", "4", 4),
+        ("TIMEOUT_S", "0.25", 0.25),
+        ("ACCESS_LOG", "1", True),
+        ("ACCESS_LOG", "True", True),
+        ("METRICS", "0", False),
+        ("METRICS", "false", False),
+        ("CORS_ORIGINS", "https://a.example, https://b.example,", ("https://a.example", "https://b.example")),
+        ("CORS_ORIGINS", "", ()),
+        ("ROOT_PATH", "", ""),
+        ("ROOT_PATH", "/models/churn", "/models/churn"),
+        ("API_KEYS_FILE", "keys", "keys"),
+    ],
+)
+def test_environment_is_text(variable: str, text: str, value: object) -> None:
+    assert getattr(read(None, {f"FAIRLEAD_WEB_{variable}": text}, {}).web, variable.lower()) == value
+
+
+def test_flags_may_be_paths_and_lists() -> None:
+    web = read(None, {}, {"api_keys_file": Path("keys"), "cors_origins": ["https://a.example"]}).web
+    assert (web.api_keys_file, web.cors_origins) == ("keys", ("https://a.example",))
+
+
+def test_other_variables_are_left_alone() -> None:
+    others = ["DEBUG", "API_KEYS", "API_KEYS_FILE", "API_KEY", "SERVICE_HOST"]
+    environ = {f"FAIRLEAD_{name}": "x" for name in others} | {"WEB_PORT": "1", "PORT": "2"}
+    assert read(None, environ, {}) == Settings()
+
+
+def test_what_kubernetes_sets_for_a_service_is_passed_over() -> None:
+    linked = {
+        "FAIRLEAD_WEB_SERVICE_HOST": "10.0.0.1",
+        "FAIRLEAD_WEB_SERVICE_PORT": "80",
+        "FAIRLEAD_WEB_SERVICE_PORT_HTTP": "80",
+        "FAIRLEAD_WEB_PORT": "tcp://10.0.0.1:80",
+        "FAIRLEAD_WEB_PORT_80_TCP": "tcp://10.0.0.1:80",
+        "FAIRLEAD_WEB_PORT_80_TCP_ADDR": "10.0.0.1",
+    }
+    assert read(None, linked, {}) == Settings()
+
+
+def test_every_unknown_name_is_told_with_the_nearest_at_once(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, "modles: {}\nport: 1\nweb: {tiemout_s: 1, zzz: 1}\nmodels: {churn: {source: x, proceses: 2}}"
+    )
+    first, second, third, fourth, fifth, variable, flag = problems(
+        path, {"FAIRLEAD_WEB_PROT": "1"}, {"acces_log": True}
+    )
+    assert first == "modles: no such setting; did you mean models?"
+    assert second == "port: no such setting; did you mean web.port?"
+    assert third == "models.churn.proceses: no such setting; did you mean processes?"
+    assert fourth == "web.tiemout_s: no such setting; did you mean timeout_s?"
+    assert fifth.startswith("web.zzz: no such setting; known are host, port, workers,")
+    assert variable == "FAIRLEAD_WEB_PROT: no such setting; did you mean FAIRLEAD_WEB_PORT?"
+    assert flag == "--acces-log: no such setting; did you mean --access-log?"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("web: {port: '80'}", "web.port: expected a whole number from 0 to 65535, got '80'"),
+        ("web: {port: 65536}", "web.port: expected a whole number from 0 to 65535, got 65536"),
+        ("web: {port: true}", "web.port: expected a whole number from 0 to 65535, got true"),
+        ("web: {workers: 0}", "web.workers: expected a whole number from 1 to 2147483647, got 0"),
+        ("web: {port: }", "web.port: expected a whole number from 0 to 65535, got null"),
+        ("web: {timeout_s: 0}", "web.timeout_s: expected seconds, more than 0 and at most 86400, got 0"),
+        ("web: {timeout_s: .inf}", "web.timeout_s: expected seconds, more than 0 and at most 86400, got inf"),
+        ("web: {drain_s: .nan}", "web.drain_s: expected seconds, from 0 to 86400, got nan"),
+        ("web: {drain_s: -1}", "web.drain_s: expected seconds, from 0 to 86400, got -1"),
+        ("web: {metrics: 1}", "web.metrics: expected true or false, got 1"),
+        ("web: {host: ''}", "web.host: expected a text, got ''"),
+        ("web: {tls_key: [a]}", "web.tls_key: expected a text, got a list"),
+        (
+            "web: {root_path: churn/}",
+            "web.root_path: expected a path such as /churn, with no slash at its end, got 'churn/'",
+        ),
+        (
+            "web: {cors_origins: [https://a.example, b.example]}",
+            "web.cors_origins[1]: expected a list of origins, each like https://example.org or *, got 'b.example'",
+        ),
+        (
+            "web: {cors_origins: '*'}",
+            "web.cors_origins: expected a list of origins, each like https://example.org or *, got '*'",
+        ),
+        ("web: [a]", "web: expected a mapping, got a list"),
+        ("[a]", "expected a mapping with models and web, got a list"),
+        ("models: {churn: ./churn}", "models.churn: expected a mapping, got './churn'"),
+        ("models: {churn: {}}", "models.churn.source: expected the path of a bundle, got nothing"),
+        ("models: {1: {source: x}}", "models: expected a model's name of letters, digits, '.', '_', '-', got 1"),
+        (
+            "models: {a/b: {source: x}}",
+            "models: expected a model's name of letters, digits, '.', '_', '-', got 'a/b'",
+        ),
+        ("models: {c: {source: x, isolation: off}}", "models.c.isolation: expected auto or process, got false"),
+        ("web: {tls_key: k}", "web.tls_key: expected tls_certificate beside it, got nothing"),
+    ],
+)
+def test_what_is_wrong_says_expected_got_and_where(tmp_path: Path, text: str, problem: str) -> None:
+    assert problem in problems(write(tmp_path, text))
+
+
+@pytest.mark.parametrize("key", ["api_keys", "api-key", "password", "redis_password", "secret", "auth_token", "key"])
+@pytest.mark.parametrize(
+    "form", ["{}: hunter2", "web: {{{}: [hunter2]}}", "models: {{churn: {{source: x, {}: hunter2}}}}"]
+)
+def test_a_secret_in_the_file_is_told_where_it_belongs(tmp_path: Path, form: str, key: str) -> None:
+    (problem,) = problems(write(tmp_path, form.format(key)))
+    assert "FAIRLEAD_API_KEYS" in problem
+    assert "web.api_keys_file" in problem
+    assert "hunter2" not in problem
+
+
+def test_a_misspelt_file_of_secrets_is_no_secret(tmp_path: Path) -> None:
+    assert problems(write(tmp_path, "web: {api_key_file: x}")) == [
+        "web.api_key_file: no such setting; did you mean api_keys_file?"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"web: {password: hunter2", "line 1: expected YAML: "),
+        (b"web:\n  port: 1\n  port: 2\n", "line 3: expected YAML: port is set twice"),
+        (b"web: !!python/object:os.system {}", "line 1: expected YAML: could not determine a constructor"),
+        (b"web: !!map [hunter2]", "line 1: expected YAML: "),
+        (b"web: \xff\xfe hunter2", "expected YAML in UTF-8"),
+        (b"web: {x: 2024-13-45}", "expected YAML in UTF-8"),
+        (b"[" * 5000, "expected YAML"),
+    ],
+)
+def test_a_file_that_is_no_yaml_is_told_without_its_content(tmp_path: Path, content: bytes, problem: str) -> None:
+    path = tmp_path / "fairlead.yaml"
+    path.write_bytes(content)
+    (found,) = problems(path)
+    assert problem in found
+    assert "hunter2" not in found
+
+
+def test_merged_keys_are_not_set_twice(tmp_path: Path) -> None:
+    path = write(tmp_path, "models:\n  a: &a {source: x, processes: 2}\n  b: {<<: *a, source: y}\n")
+    assert read(path, {}, {}).models["b"] == ModelSettings(str(tmp_path / "y"), processes=2)
+
+
+def test_a_file_that_contains_itself_ends(tmp_path: Path) -> None:
+    assert problems(write(tmp_path, "models: &a {churn: *a}"))[0].startswith("models.churn.churn: no such setting")
+
+
+def test_a_missing_file_is_told_with_the_rest(tmp_path: Path) -> None:
+    missing, variable = problems(tmp_path / "none.yaml", {"FAIRLEAD_WEB_PORT": ""})
+    assert missing == "cannot be read: No such file or directory"
+    assert variable == "FAIRLEAD_WEB_PORT: expected a whole number from 0 to 65535, got ''"
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=4))
+def test_any_value_is_taken_or_refused(value: object) -> None:
+    for field in FIELDS:
+        try:
+            got = getattr(read(None, {}, {field.name: value}).web, field.name)
+        except ConfigError:
+            continue
+        assert got == (field.default if value is None else tuple(value) if isinstance(value, list) else value)
+        assert not isinstance(got, float) or math.isfinite(got)
+
+
+@given(st.text())
+def test_any_file_is_taken_or_refused(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_text(text, encoding="utf-8", errors="replace")
+    said = str(path)
+    try:
+        assert isinstance(read(path, {}, {}), Settings)
+    except ConfigError as error:
+        said = str(error)
+    assert said.startswith(str(path))
+
+
+@given(st.dictionaries(st.sampled_from([field.name for field in FIELDS]).map(str.upper), st.text(max_size=20)))
+def test_any_environment_is_taken_or_refused_by_name(texts: dict[str, str]) -> None:
+    said = ""
+    try:
+        read(None, {f"FAIRLEAD_WEB_{name}": text for name, text in texts.items()}, {})
+    except ConfigError as error:
+        said = str(error)
+    assert all(line.startswith(("FAIRLEAD_WEB_", "web.tls_")) for line in said.splitlines())
+
+
+def as_told(default: object) -> str:
+    if default in ("", (), None):
+        return "none"
+    return f"`{str(default).lower()}`"
+
+
+@pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
+def test_every_web_setting_is_told(field: Any) -> None:
+    row = re.search(rf"^\| `{field.name}` \|(.*)\|$", PAGE, re.MULTILINE)
+    assert row, f"docs/config.md has no row of {field.name}"
+    unit, default, variable, told = [cell.strip() for cell in row[1].split("|")]
+    assert default == as_told(field.default)
+    assert variable == f"`FAIRLEAD_WEB_{field.name.upper()}`"
+    assert told
+    assert unit == {"_s": "seconds", "_bytes": "bytes", "_rows": "rows"}.get(
+        next((end for end in ("_s", "_bytes", "_rows") if field.name.endswith(end)), ""), unit
+    )
+    assert re.search(rf"\b{field.name}\b.* : ", WebSettings.__doc__ or "")
+
+
+@pytest.mark.parametrize("field", msgspec.structs.fields(ModelSettings), ids=lambda field: field.name)
+def test_every_model_setting_is_told(field: Any) -> None:
+    section = PAGE.partition("## models")[2].partition("## web")[0]
+    row = re.search(rf"^\| `{field.name}` \|(.*)\|$", section, re.MULTILINE)
+    assert row
+    assert row[1].split("|")[1].strip() == ("required" if field.required else f"`{field.default}`")
+
+
+def test_the_page_tells_no_setting_that_is_none() -> None:
+    section = PAGE.partition("## models")[2].partition("## API keys")[0]
+    known = {*ModelSettings.__struct_fields__, *WebSettings.__struct_fields__}
+    assert set(re.findall(r"^\| `(\w+)`", section, re.MULTILINE)) == known
