@@ -55,7 +55,7 @@ lock: ## choose versions again after pyproject.toml changed (UPGRADE=1: the newe
 	@scripts/lock $(PYTHON) $(UV) $(if $(UPGRADE),--upgrade)
 
 clean: ## remove the environment and everything that was made
-	rm -rf $(VENV) demo build dist examples/*/build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) src/fairlead/predict/*.so demo build dist examples/*/build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	rm -f .coverage .coverage.*
 	find src tests examples scripts -name __pycache__ -prune -exec rm -rf {} +
 
@@ -65,8 +65,9 @@ $(RUN): requirements/run.txt
 	@$(PIP) install --require-hashes --only-binary :all: -r $<
 	@touch $@
 
-$(PACKAGE): pyproject.toml $(RUN)
+$(PACKAGE): pyproject.toml hatch_build.py src/fairlead/predict/_trees.c $(RUN)
 	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -c 'import fairlead.predict._trees' 2>/dev/null || echo "no C extension (no C compiler, or no Python.h): trees run in onnxruntime"
 	@touch $@
 
 $(TEST): requirements/test.txt $(RUN) | $(PACKAGE)

@@ -57,6 +57,7 @@ from fairlead.bundle.probes import probes
 from fairlead.errors import NotCompilable
 from fairlead.predict.engines import Engine, OnnxEngine
 from fairlead.predict.native import NativeEngine
+from fairlead.predict.trees import TreesEngine, kernel
 from fairlead.predict.validate import Validator
 
 PAGE = Path(__file__).parent.parent / "docs" / "compile.md"
@@ -271,6 +272,12 @@ def result_of(case: Case) -> Result:
         if isinstance(proof, Disagreement):
             raise NotCompilable("parity", str(proof))
         compared, difference = proof.rows, proof.largest_difference
+        if compiled.forest is not None and kernel() is not None:
+            engine = TreesEngine(compiled.forest, schema, compiled.classes)
+            proof = compare(native, engine, rows, probes(schema, rows, compiled.thresholds))
+            if isinstance(proof, Disagreement):
+                raise RuntimeError(f"{case.step}: the trees engine: {proof}")
+            difference = proof.largest_difference
         if compared < SAMPLE_ROWS:
             raise RuntimeError(f"{case.step}: only {compared} rows compared")
     except NotCompilable as error:

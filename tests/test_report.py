@@ -36,7 +36,7 @@ def test_a_person_is_told_everything(opened: Bundle) -> None:
         assert line_of(text, feature.name)
     for label in opened.manifest.classes or ():
         assert str(label) in line_of(text, "classes")
-    assert "compiled to ONNX" in line_of(text, "engine")
+    assert "compiled to trees and ONNX" in line_of(text, "engine")
     assert opened.digest in line_of(text, "digest")
     assert all(line == line.rstrip() for line in text.splitlines())
 

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from fairlead.bundle.manifest import Manifest
 from fairlead.bundle.read import Bundle
+from fairlead.predict.forest import TREES
 from fairlead.schema import Feature, Output
 from fairlead.web.runners import Placement
 
@@ -78,8 +79,11 @@ def _engine(manifest: Manifest) -> str:
     if manifest.parity is None:
         return f"native: {manifest.engine_reason}"
     parity = manifest.parity
+    form = "trees and ONNX" if TREES in manifest.files else "ONNX"
+    if manifest.trees_reason is not None:
+        form += f" alone ({manifest.trees_reason})"
     return (
-        f"compiled to ONNX; {parity.rows:,} rows agree with the original, "
+        f"compiled to {form}; {parity.rows:,} rows agree with the original, "
         f"largest difference {parity.largest_difference:.2g} (allowed {parity.tolerance:g})"
     )
 

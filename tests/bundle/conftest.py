@@ -27,6 +27,7 @@ from fairlead.bundle.samples import records_of
 from fairlead.bundle.signature import schema_of
 from fairlead.predict.engines import OnnxEngine
 from fairlead.predict.native import NativeEngine
+from fairlead.predict.trees import TreesEngine
 from fairlead.predict.validate import Validator
 from fairlead.schema import Schema
 
@@ -61,6 +62,11 @@ def agree() -> Agree:
         assert isinstance(proof, Parity), proof
         assert proof.rows > len(frame)
         assert proof.largest_difference <= tolerance
+        if compiled.forest is not None:
+            trees = TreesEngine(compiled.forest, schema, compiled.classes)
+            proof = compare(native, trees, checked.rows, probes(schema, checked.rows, compiled.thresholds))
+            assert isinstance(proof, Parity), proof
+            assert proof.largest_difference <= tolerance
         return compiled
 
     return check

@@ -19,6 +19,7 @@ Build = Callable[..., BuildReport]
 FILES = [
     "MLmodel",
     "model.onnx",
+    "trees.bin",
     "original/model.pkl",
     "code/features.py",
     "reference.parquet",

@@ -26,6 +26,7 @@ from fairlead.bundle.reference import REFERENCE, Reference, parquet_of, referenc
 from fairlead.bundle.user_code import load_module
 from fairlead.bundle.write import check_target, staged
 from fairlead.errors import BundleError, SchemaError
+from fairlead.predict.forest import TREES, encode_forest
 from fairlead.predict.outputs import OutputFormatter, default_outputs
 from fairlead.predict.predictor import predictor_of
 from fairlead.predict.prepare import Preparation
@@ -136,6 +137,7 @@ def build(
         outputs=outputs,
         engine="native" if compiled is None else "onnx",
         engine_reason=reason,
+        trees_reason=None if compiled is None else compiled.forest_reason,
         input_form=original.form,
         origin=Origin(
             source=Path(str(source)).name,
@@ -209,6 +211,8 @@ def _write(
     files = {f"original/{name}": data for name, data in loaded.files.items()}
     if compiled is not None:
         files[MODEL] = compiled.graph
+    if compiled is not None and compiled.forest is not None:
+        files[TREES] = encode_forest(compiled.forest)
     if code is not None:
         files[f"code/{code.name}"] = code.read_bytes()
     files[REFERENCE] = parquet_of(sample.records)

@@ -72,6 +72,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     classes : labels in the order of the probabilities; None unless a classifier.
     has_probabilities : whether the classifier gives them (LinearSVC does not).
     engine : what computes predictions; `engine_reason` tells why it is ``native``.
+    trees_reason : why an ``onnx`` bundle of a tree ensemble has no `trees.bin`, which is faster.
     input_form : what the native engine hands the original: one dict a row, a pandas frame, a float64
         matrix, or keyword arguments row by row.
     files : SHA-256 of every other file of the bundle, by path with forward slashes.
@@ -98,6 +99,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     classes: tuple[Scalar, ...] | None = None
     has_probabilities: bool = False
     engine_reason: str | None = None
+    trees_reason: str | None = None
     parity: Parity | None = None
     shortcut: dict[str, str] | None = None
     code: str | None = None

@@ -21,6 +21,7 @@ from fairlead.predict.outputs import Prediction
 from fairlead.predict.validate import Row
 
 TOLERANCE = 1e-6
+Answers = list[tuple[list[Row], Prediction]]  # rows, and what the original answers
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,26 @@ def compare(original: Engine, compiled: Engine, sample: Sequence[Row], found: Pr
     ModelFailed
         When the original cannot predict the sample itself.
     """
+    return judged(answers_of(original, sample, found), compiled)
+
+
+def answers_of(original: Engine, sample: Sequence[Row], found: Probes) -> Answers:
+    """Predict the sample and the probes with the original, to judge one or more compiled forms by.
+
+    Raises
+    ------
+    ModelFailed
+        When the original cannot predict the sample itself.
+    """
+    groups = [(list(sample), False), (found.thresholds, False), (found.oddities, True)]
+    return [_predicted(original, group, may_refuse) for group, may_refuse in groups]
+
+
+def judged(answers: Answers, compiled: Engine) -> Parity | Disagreement:
+    """Say how far a compiled form is from what the original answered."""
     rows: list[Row] = []
     largest, wrong, worst = 0.0, [], 0.0
-    groups = [(list(sample), False), (found.thresholds, False), (found.oddities, True)]
-    for group, may_refuse in groups:
-        group, expected = _predicted(original, group, may_refuse)
+    for group, expected in answers:
         if not group:
             continue
         differences = _differences(expected, compiled.predict(group))

@@ -6,16 +6,21 @@ Layer L1, build time only.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
+
+from msgspec.structs import replace as replace_struct
 
 from fairlead.bundle.compile.model import CompiledModel, compile_model
 from fairlead.bundle.manifest import Parity
 from fairlead.bundle.originals import Original
-from fairlead.bundle.parity import compare
+from fairlead.bundle.parity import Answers, Disagreement, answers_of, judged
 from fairlead.bundle.probes import probes
-from fairlead.errors import FairleadError, ModelFailed, NotCompilable, SchemaError, SourceError
+from fairlead.errors import BundleError, FairleadError, ModelFailed, NotCompilable, SchemaError, SourceError
 from fairlead.predict.engines import OnnxEngine
+from fairlead.predict.forest import Forest
 from fairlead.predict.native import NativeEngine
+from fairlead.predict.trees import NO_KERNEL, TreesEngine, kernel
 from fairlead.predict.validate import Row
 from fairlead.schema import Schema
 
@@ -74,7 +79,7 @@ def proved(
         _check_nulls(original, native, schema, rows[0])
         if compiled is None:
             return None, None, reason
-        return compiled, _parity(original, native, compiled, schema, rows), None
+        return *_parity(original, native, compiled, schema, rows), None
     except ModelFailed as error:
         raise SourceError(f"the model cannot predict its own features: {error}") from error
     except NotCompilable as error:
@@ -96,20 +101,37 @@ def proved_shortcut(original: Original, schema: Schema, rows: Sequence[Row]) -> 
 
 def _parity(
     original: Original, native: NativeEngine, compiled: CompiledModel, schema: Schema, rows: Sequence[Row]
-) -> Parity:
+) -> tuple[CompiledModel, Parity]:
     told, made = ((one.kind, one.classes, one.has_probabilities) for one in (original, compiled))
     if told != made:
         raise NotCompilable("parity", f"the original answers {told}, its compiled form {made}")
     try:
         engine = OnnxEngine(compiled.graph, schema, compiled.classes)
-        proof = compare(native, engine, rows, probes(schema, rows, compiled.thresholds))
+        answers = answers_of(native, rows, probes(schema, rows, compiled.thresholds))
+        proof = judged(answers, engine)
     except FairleadError:
         raise
     except Exception as error:  # a graph that onnxruntime refuses must not stop a model that can be served as it is
         raise NotCompilable("parity", f"the compiled form failed: {type(error).__name__}: {error}") from error
-    if isinstance(proof, Parity):
-        return proof
-    raise NotCompilable("parity", str(proof))
+    if isinstance(proof, Disagreement):
+        raise NotCompilable("parity", str(proof))
+    if compiled.forest is None:
+        return compiled, proof
+    found = _trees_parity(compiled.forest, compiled, schema, answers)
+    if isinstance(found, str):
+        return replace(compiled, forest=None, forest_reason=found), proof
+    return compiled, replace_struct(proof, largest_difference=max(proof.largest_difference, found.largest_difference))
+
+
+def _trees_parity(forest: Forest, compiled: CompiledModel, schema: Schema, answers: Answers) -> Parity | str:
+    """Prove the trees engine too, or tell why the graph serves without it."""
+    if kernel() is None:
+        return NO_KERNEL
+    try:
+        found = judged(answers, TreesEngine(forest, schema, compiled.classes))
+    except BundleError as error:  # a bug in folding must not stop a model that the graph can serve
+        return str(error)
+    return found if isinstance(found, Parity) else f"trees: {found}"
 
 
 def _compile(original: Original, schema: Schema) -> CompiledModel:

@@ -1,9 +1,9 @@
 """The step that computes: the engine.
 
-`OnnxEngine` runs the compiled graph; `native.NativeEngine` the user's own object. Both take rows or a
-table of the schema and give a `Prediction`; nothing above this module knows which it is.
+`OnnxEngine` runs the compiled graph, `trees.TreesEngine` a tree ensemble, `native.NativeEngine` the user's own
+object. All take rows or a table of the schema and give a `Prediction`; nothing above knows which it is.
 
-Layer L1; onnxruntime is imported for a compiled bundle only.
+Layer L1; onnxruntime is imported when an `OnnxEngine` is made.
 """
 
 from __future__ import annotations

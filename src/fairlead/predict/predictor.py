@@ -15,11 +15,13 @@ from fairlead.bundle.manifest import Manifest
 from fairlead.bundle.read import MODEL, Bundle, open_bundle
 from fairlead.errors import ModelFailed
 from fairlead.predict.engines import Engine, OnnxEngine
+from fairlead.predict.forest import TREES, decode_forest
 from fairlead.predict.intake import Counts, Intake
 from fairlead.predict.native import NativeEngine
 from fairlead.predict.outputs import OutputFormatter, Prediction
 from fairlead.predict.prepare import Preparation
 from fairlead.predict.tables import checked_table, is_table
+from fairlead.predict.trees import TreesEngine, kernel
 from fairlead.predict.validate import Row, Validated
 from fairlead.schema import Problem, Schema
 
@@ -215,6 +217,10 @@ def load(path: str | Path) -> Predictor:
 def _engine(bundle: Bundle) -> Engine:
     manifest = bundle.manifest
     if manifest.engine == "onnx":
+        if TREES in manifest.files and kernel() is not None:
+            forest = decode_forest(bundle.read(TREES), str(bundle.path / TREES))
+            if forest is not None:
+                return TreesEngine(forest, manifest.model_schema, manifest.classes)
         return OnnxEngine(bundle.read(MODEL), manifest.model_schema, manifest.classes)
     from fairlead.bundle.originals import load_original
 

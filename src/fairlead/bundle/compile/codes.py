@@ -87,11 +87,15 @@ def recode(recodings: Sequence[Recoding]) -> list[Value]:
     tabled = [i for i, r in enumerate(recodings) if r.source.categories is not None]
     if tabled:
         tensor = _look_up([recodings[i] for i in tabled])
-        done |= {i: Value(tensor, place) for place, i in enumerate(tabled)}
+        done |= {i: _recoded(recodings[i], tensor, place) for place, i in enumerate(tabled)}
     for i, recoding in enumerate(recodings):
         if i not in done:
-            done[i] = Value(_compare(recoding), 0)
+            done[i] = _recoded(recoding, _compare(recoding), 0)
     return [done[i] for i in range(len(recodings))]
+
+
+def _recoded(recoding: Recoding, tensor: Var, place: int) -> Value:
+    return recoding.source.derived(tensor, place, np.nan, *recoding.known)
 
 
 def _look_up(recodings: Sequence[Recoding]) -> Var:

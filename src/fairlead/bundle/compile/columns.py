@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,10 @@ import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
 from fairlead.schema import Scalar, Schema
+
+if TYPE_CHECKING:
+    from fairlead.bundle.compile.ensembles import Added
+    from fairlead.predict.forest import Finish
 
 Float64 = npt.NDArray[np.float64]
 
@@ -36,7 +40,9 @@ class Value:
     categories : what the codes in this column stand for; None when it holds plain numbers.
     feature : the feature of the schema that the column is made of, when it is made of one alone.
     scale, shift : the column is about ``scale * feature + shift``; where thresholds of a tree lie on
-        the feature's own axis, for building the rows that test them.
+        the feature's own axis, for building the rows that test them. A scale of 0 says that it is not.
+    breaks : where the column may turn or jump as its feature rises: where some column reaches or
+        passes some number, or becomes NaN. Between them it rises, falls or stays. For `axes`.
     """
 
     tensor: Var
@@ -45,6 +51,21 @@ class Value:
     feature: int | None = None
     scale: float = 1.0
     shift: float = 0.0
+    breaks: tuple[tuple[Value, float], ...] = ()
+
+    def derived(self, tensor: Var, index: int, *breaks: float) -> Value:
+        """Make a column that is a function of this one alone, monotone but for where this one is at `breaks`."""
+        return Value(
+            tensor,
+            index,
+            feature=self.feature,
+            scale=0.0,
+            breaks=self.breaks + tuple((self, point) for point in breaks),
+        )
+
+    def broken(self, *breaks: float) -> Value:
+        """Make the same column jump where this one is at `breaks`."""
+        return replace(self, breaks=self.breaks + tuple((self, point) for point in breaks))
 
 
 @dataclass(frozen=True)
@@ -74,6 +95,7 @@ class Compilation:
     sparse : whether the step just compiled gives a scipy sparse matrix, in which xgboost takes an
         absent entry for missing.
     explicit_zeros : whether that matrix stores zeros of plain numbers, as a DictVectorizer's does.
+    trees : the ensemble that was compiled, how its sums are finished, and the answer that came of it.
     """
 
     schema: Schema
@@ -82,6 +104,7 @@ class Compilation:
     thresholds: dict[int, list[float]] = field(default_factory=dict)
     sparse: bool = False
     explicit_zeros: bool = False
+    trees: tuple[Added, Finish, Prediction] | None = None
 
     def note_thresholds(self, value: Value, points: Float64) -> None:
         """Remember where `value` is compared, so that parity is proved right there."""
@@ -175,7 +198,7 @@ def computed(columns: Sequence[Column]) -> tuple[Value, ...]:
     else:
         tensor = op.where(hit, constant(on), constant(off))
     places = iter(range(len(indicators)))
-    return tuple(c if isinstance(c, Value) else Value(tensor, next(places)) for c in columns)
+    return tuple(c if isinstance(c, Value) else c.source.derived(tensor, next(places), c.value) for c in columns)
 
 
 def elementwise(columns: Columns, steps: Sequence[tuple[str, npt.ArrayLike]]) -> Columns:

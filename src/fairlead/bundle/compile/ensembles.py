@@ -27,12 +27,12 @@ from fairlead.bundle.compile.columns import Columns, Compilation, Float64, Indic
 
 Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
-_LEQ, _LT, _EQ = 0, 1, 4
+LEQ, LT, EQ = 0, 1, 4
 # onnxruntime (1.31) merges a chain of BRANCH_EQ over the whole numbers 1 to 64 into one test of membership,
 # and loses the branches that lead elsewhere. Codes moved off the whole numbers are compared one by one.
 _OFF_WHOLE = 0.5
 _NO_CODE = -2.0
-_MODE_NAMES = {_LEQ: "BRANCH_LEQ", _LT: "BRANCH_LT", _EQ: "BRANCH_EQ"}
+_MODE_NAMES = {LEQ: "BRANCH_LEQ", LT: "BRANCH_LT", EQ: "BRANCH_EQ"}
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,33 @@ def leaf_of(value: float, target: int) -> Tree:
     return Tree(np.array([0]), np.zeros(1), none, none, np.zeros(1, bool), np.array([[value]]), target)
 
 
-def add_up(ensemble: Ensemble, columns: Columns, compilation: Compilation) -> Var:
-    """Compile an ensemble: float64 (float32 when `single`), shape (n_rows, n_targets)."""
+@dataclass(frozen=True)
+class Added:
+    """A compiled ensemble, and what it was compiled of, for folding it into a forest.
+
+    Parameters
+    ----------
+    sums : float64 (float32 when `single`), shape (n_rows, n_targets).
+    trees : the base first, as trees of one leaf.
+    splits : of all trees; a split's `feature` is a column of `features`.
+    features : what splits compare, shape (n_rows, n_columns), rounded as the original rounds.
+    values : by column of `features`, what it was made of.
+    """
+
+    sums: Var
+    ensemble: Ensemble
+    trees: Sequence[Tree]
+    splits: Splits
+    features: Var
+    values: Sequence[Value]
+
+
+def add_up(ensemble: Ensemble, columns: Columns, compilation: Compilation) -> Added:
+    """Compile an ensemble."""
     base = () if ensemble.base is None else ensemble.base
     trees = [*(leaf_of(float(value), target) for target, value in enumerate(base)), *ensemble.trees]
     columns = _foldable(columns)
-    splits = _fold(_Splits.of(trees, ensemble.strict), columns, ensemble)
+    splits = _fold(Splits.of(trees, ensemble.strict), columns, ensemble)
     _note_thresholds(splits, columns, compilation)
     values, slots, shift = _slots(columns)
     features = gather(values)
@@ -102,13 +123,12 @@ def add_up(ensemble: Ensemble, columns: Columns, compilation: Compilation) -> Va
     if not ensemble.single:
         features = op.cast(features, to=np.float64)
     splits = replace(splits, feature=slots[splits.feature])
-    if trees[0].value.shape[1] > 1:
-        return _many_values(trees, splits, features, ensemble)
-    return _one_value(trees, splits, features, ensemble)
+    add = _many_values if trees[0].value.shape[1] > 1 else _one_value
+    return Added(add(trees, splits, features, ensemble), ensemble, trees, splits, features, values)
 
 
 @dataclass(frozen=True)
-class _Splits:
+class Splits:
     """All nodes of all trees, one after the other; `left` and `right` count from the tree's own root."""
 
     feature: Int64
@@ -121,13 +141,13 @@ class _Splits:
     tree: Int64
 
     @classmethod
-    def of(cls, trees: Sequence[Tree], strict: bool) -> _Splits:
+    def of(cls, trees: Sequence[Tree], strict: bool) -> Splits:
         sizes = np.array([len(tree.left) for tree in trees])
         n_nodes = int(sizes.sum())
         return cls(
             feature=np.concatenate([np.where(tree.left < 0, 0, tree.feature) for tree in trees]).astype(np.int64),
             threshold=np.concatenate([tree.threshold for tree in trees]).astype(np.float64),
-            mode=np.full(n_nodes, _LT if strict else _LEQ, dtype=np.uint8),
+            mode=np.full(n_nodes, LT if strict else LEQ, dtype=np.uint8),
             left=np.concatenate([tree.left for tree in trees]).astype(np.int64),
             right=np.concatenate([tree.right for tree in trees]).astype(np.int64),
             missing_left=np.concatenate([tree.missing_left for tree in trees]).astype(bool),
@@ -147,7 +167,7 @@ def _foldable(columns: Columns) -> Columns:
     return tuple(made.get(i, column) for i, column in enumerate(columns))
 
 
-def _fold(splits: _Splits, columns: Columns, ensemble: Ensemble) -> _Splits:
+def _fold(splits: Splits, columns: Columns, ensemble: Ensemble) -> Splits:
     """Turn splits on one-hot columns into comparisons with the category's code."""
     sides = [(c.on, c.off, c.value) if isinstance(c, Indicator) else (0.0, 0.0, 0.0) for c in columns]
     on, off, code = np.array(sides, dtype=np.float64).T
@@ -160,20 +180,20 @@ def _fold(splits: _Splits, columns: Columns, ensemble: Ensemble) -> _Splits:
     return replace(
         splits,
         threshold=np.where(here, code_of + _OFF_WHOLE, splits.threshold),
-        mode=np.where(here, _EQ, splits.mode).astype(np.uint8),
+        mode=np.where(here, EQ, splits.mode).astype(np.uint8),
         left=np.where(swap, splits.right, splits.left),
         right=np.where(swap, splits.left, splits.right),
         missing_left=splits.missing_left & ~here,
     )
 
 
-def _goes_left(side: Float64, splits: _Splits, ensemble: Ensemble) -> Bool:
+def _goes_left(side: Float64, splits: Splits, ensemble: Ensemble) -> Bool:
     rounded = side.astype(np.float32).astype(np.float64) if ensemble.round_input else side
     left = rounded < splits.threshold if ensemble.strict else rounded <= splits.threshold
     return np.where(np.isnan(rounded), splits.missing_left, left)
 
 
-def _note_thresholds(splits: _Splits, columns: Columns, compilation: Compilation) -> None:
+def _note_thresholds(splits: Splits, columns: Columns, compilation: Compilation) -> None:
     inner = ~splits.is_leaf
     for i, column in enumerate(columns):
         if isinstance(column, Value):
@@ -195,7 +215,7 @@ def _slots(columns: Columns) -> tuple[list[Value], Int64, Float64]:
     return values, np.array(slots, dtype=np.int64), np.array(shift)
 
 
-def _one_value(trees: Sequence[Tree], splits: _Splits, features: Var, ensemble: Ensemble) -> Var:
+def _one_value(trees: Sequence[Tree], splits: Splits, features: Var, ensemble: Ensemble) -> Var:
     dtype = np.float32 if ensemble.single else np.float64
     is_leaf = splits.is_leaf
     # Inner nodes and leaves are numbered apart. A tree that is a leaf needs an inner node all the same.
@@ -229,7 +249,7 @@ def _one_value(trees: Sequence[Tree], splits: _Splits, features: Var, ensemble: 
     )
 
 
-def _many_values(trees: Sequence[Tree], splits: _Splits, features: Var, ensemble: Ensemble) -> Var:
+def _many_values(trees: Sequence[Tree], splits: Splits, features: Var, ensemble: Ensemble) -> Var:
     """Leaves with several values, which only the older node has; it adds in float64 and answers in float32."""
     is_leaf = splits.is_leaf
     leaves = np.flatnonzero(is_leaf)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations, combinations_with_replacement
 from typing import Any
 
@@ -38,7 +39,10 @@ def bins(step: Any, columns: Columns, compilation: Compilation) -> Columns:
         x = op.cast(op.cast(x, to=np.float32), to=np.float64)
     reached = op.greater_or_equal(op.unsqueeze(x, constant([2], np.int64)), constant(table))
     index = op.reduce_sum(op.cast(reached, to=np.float64), constant([2], np.int64), keepdims=0)
-    binned = tuple(Value(index, i, categories=tuple(range(int(step.n_bins_[i])))) for i in range(len(values)))
+    binned = tuple(
+        replace(value.derived(index, i), categories=tuple(range(int(step.n_bins_[i]))))
+        for i, value in enumerate(values)
+    )
     return binned if step.encode == "ordinal" else one_hot(step._encoder, binned, compilation)
 
 

@@ -33,7 +33,7 @@ def impute(step: Any, columns: Columns, compilation: Compilation) -> Columns:
     fills = []
     for i in kept:
         value, fill = _fill(step, values[i], step.statistics_[i])
-        filled.append(value)
+        filled.append(value.broken(*_marks(step, value)))
         fills.append(fill)
     imputed: Columns = ()
     if kept:
@@ -78,7 +78,15 @@ def missing_indicator(step: Any, columns: Columns, compilation: Compilation) -> 
     mask = op.cast(_missing(step, list(values)), to=np.float64)
     if getattr(step, "sparse", False) is True:
         compilation.sparse = True
-    return values_of(mask, len(chosen))
+    return tuple(value.derived(mask, i, *_marks(step, value)) for i, value in enumerate(values))
+
+
+def _marks(step: Any, value: Value) -> tuple[float, ...]:
+    """Say at which numbers of a column its values are missing by the step's ``missing_values``."""
+    if is_null(step.missing_values):
+        return (np.nan,)
+    code = coder(value)(step.missing_values)
+    return () if code is None else (code,)
 
 
 TRANSFORMS: dict[str, Transform] = {

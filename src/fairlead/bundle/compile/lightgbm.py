@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import spox.opset.ai.onnx.v21 as op
-from spox import Var
+from msgspec.structs import replace
 
-from fairlead.bundle.compile.answers import binary, multiclass, regression
+from fairlead.bundle.compile.answers import answered
 from fairlead.bundle.compile.columns import (
     Columns,
     Compilation,
@@ -23,10 +23,10 @@ from fairlead.bundle.compile.columns import (
     gather,
     values_of,
 )
-from fairlead.bundle.compile.ensembles import Ensemble, Tree, add_up
-from fairlead.bundle.compile.scores import sigmoid, softmax
+from fairlead.bundle.compile.ensembles import Ensemble, Tree
 from fairlead.bundle.compile.steps import label_of
 from fairlead.errors import NotCompilable
+from fairlead.predict.forest import Finish
 
 _CATEGORICAL, _DEFAULT_LEFT = 1, 2
 _MISSING_NONE, _MISSING_ZERO = 0, 1
@@ -50,30 +50,32 @@ def _model(step: Any, booster: Any, classes: Any, columns: Columns, compilation:
     found = [(dict(line.partition("=")[::2] for line in block.splitlines()), i) for i, block in enumerate(blocks)]
     trees = [_tree(step, block, number % n_targets) for block, number in found]
     columns = _without_zeros(columns, [block for block, _ in found])
-    raw = add_up(Ensemble(trees, n_targets=n_targets, round_input=False), columns, compilation)
-    if "average_output" in settings:
-        raw = op.div(raw, constant(float(len(trees) // n_targets)))
-    return _answer(step, settings.get("objective", "regression"), raw, classes, n_targets)
+    ensemble = Ensemble(trees, n_targets=n_targets, round_input=False)
+    divisor = len(trees) // n_targets if "average_output" in settings else 1
+    finish = replace(_finish(step, settings.get("objective", "regression")), divisor=float(divisor))
+    if finish.answer == "number":
+        classes = None
+    elif classes is None:
+        classes = range(max(2, n_targets))
+    return answered(ensemble, finish, columns, compilation, classes)
 
 
-def _answer(step: Any, objective: str, raw: Var, classes: Any, n_targets: int) -> Prediction:
+def _finish(step: Any, objective: str) -> Finish:
     name, *rest = objective.split()
     options = dict(option.partition(":")[::2] for option in rest)
-    if name in ("binary", "cross_entropy"):
-        positive = sigmoid(op.mul(raw, constant(float(options.get("sigmoid", 1)))))
-        if name == "cross_entropy":
-            return regression(positive)
-        is_positive = op.greater(positive, op.sub(constant(1.0), positive))
-        return binary(positive, is_positive, (0, 1) if classes is None else classes)
+    slope = float(options.get("sigmoid", 1))
+    if name == "binary":
+        return Finish(scale=slope, link="sigmoid", answer="positive")
+    if name == "cross_entropy":
+        return Finish(scale=slope, link="sigmoid")
     if name == "multiclass":
-        return multiclass(softmax(raw), range(n_targets) if classes is None else classes)
+        return Finish(link="softmax", answer="largest")
     if name == "multiclassova":
-        each = sigmoid(op.mul(raw, constant(float(options.get("sigmoid", 1)))))
-        return multiclass(each, range(n_targets) if classes is None else classes)
+        return Finish(scale=slope, link="sigmoid", answer="largest")
     if name in ("poisson", "gamma", "tweedie"):
-        return regression(op.exp(raw))
+        return Finish(link="exp")
     if name in _IDENTITY:
-        return regression(op.mul(op.sign(raw), op.mul(raw, raw)) if "sqrt" in rest else raw)
+        return Finish(link="signed_square" if "sqrt" in rest else "identity")
     raise NotCompilable(label_of(step), f"has the objective {name}")
 
 
@@ -128,7 +130,8 @@ def _without_zeros(columns: Columns, blocks: Sequence[dict[str, str]]) -> Column
     values = computed([columns[place] for place in chosen])
     tensor = gather(values)
     tensor = op.where(op.less_or_equal(op.abs(tensor), constant(_ZERO)), constant(np.nan), tensor)
-    made = dict(zip(chosen, values_of(tensor, len(chosen), values), strict=True))
+    marked = [value.broken(-_ZERO, _ZERO) for value in values]
+    made = dict(zip(chosen, values_of(tensor, len(chosen), marked), strict=True))
     return tuple(made.get(place, column) for place, column in enumerate(columns))
 
 

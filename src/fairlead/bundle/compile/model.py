@@ -10,7 +10,9 @@ import spox
 
 from fairlead.bundle.compile import steps
 from fairlead.bundle.compile.columns import Compilation, Prediction, Value
+from fairlead.bundle.compile.folding import folded
 from fairlead.errors import NotCompilable
+from fairlead.predict.forest import Forest
 from fairlead.schema import Kind, Scalar, Schema
 
 
@@ -25,6 +27,8 @@ class CompiledModel:
     classes : a classifier's labels, in the order of the probabilities.
     has_probabilities : whether the graph gives them.
     thresholds : where the model changes its mind, by place of the feature in the schema.
+    forest : the same model for the trees engine; None when it has no such form;
+        `forest_reason` says why, of a model that ends in trees.
     """
 
     graph: bytes
@@ -32,6 +36,8 @@ class CompiledModel:
     classes: tuple[Scalar, ...] | None
     has_probabilities: bool
     thresholds: dict[int, list[float]]
+    forest: Forest | None = None
+    forest_reason: str | None = None
 
 
 def compile_model(model: Any, schema: Schema) -> CompiledModel:
@@ -58,13 +64,28 @@ def compile_model(model: Any, schema: Schema) -> CompiledModel:
     compilation = Compilation(schema, inputs, tuple(feature.source for feature in schema.features))
     prediction = steps.predict(model, inputs, compilation)
     proto = spox.build({"X": tensor}, _outputs(prediction))
+    forest, forest_reason = _forest(prediction, compilation)
     return CompiledModel(
         graph=proto.SerializeToString(),
         kind="regressor" if prediction.classes is None else "classifier",
         classes=prediction.classes,
         has_probabilities=prediction.probabilities is not None,
         thresholds=compilation.thresholds,
+        forest=forest,
+        forest_reason=forest_reason,
     )
+
+
+def _forest(prediction: Prediction, compilation: Compilation) -> tuple[Forest | None, str | None]:
+    if compilation.trees is None or compilation.trees[2] is not prediction:
+        return None, None
+    added, finish, _ = compilation.trees
+    try:
+        return folded(added, finish, compilation.inputs), None
+    except NotCompilable as error:
+        return None, str(error)
+    except Exception as error:  # a bug here must not stop a model that the graph can serve
+        return None, f"folding failed: {type(error).__name__}: {error}"
 
 
 def _outputs(prediction: Prediction) -> dict[str, spox.Var]:

@@ -6,7 +6,7 @@ last bit differs, and so it does here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -71,23 +71,32 @@ def _clipped(columns: Columns, low: float, high: float) -> Columns:
     def graph(x: Var) -> Var:
         return op.clip(x, constant(low), constant(high))
 
-    return pointwise(columns, graph, lambda x: float(np.clip(x, low, high)), keep_feature=True)
+    return pointwise(columns, graph, lambda x: float(np.clip(x, low, high)), linear=True)
 
 
 def pointwise(
-    columns: Columns, graph: Callable[[Var], Var], scalar: Callable[[float], float], *, keep_feature: bool = False
+    columns: Columns,
+    graph: Callable[[Var], Var],
+    scalar: Callable[[float], float],
+    *,
+    linear: bool = False,
+    breaks: Sequence[float] = (),
 ) -> Columns:
     """Apply one function to every column; an indicator just gets another `on` and `off`.
 
     Parameters
     ----------
     graph, scalar : the function for computed columns and for one number.
-    keep_feature : whether the result is still about ``scale * feature + shift``.
+    linear : whether the result is still about ``scale * feature + shift``.
+    breaks : the numbers at which the function turns or begins.
     """
     values = [column for column in columns if isinstance(column, Value)]
-    results = iter(
-        values_of(graph(gather(values)), len(values), like=values if keep_feature else None) if values else ()
-    )
+    tensor = graph(gather(values)) if values else None
+    results: Iterator[Value] = iter(())
+    if tensor is not None and linear:
+        results = iter(values_of(tensor, len(values), like=values))
+    elif tensor is not None:
+        results = iter([value.derived(tensor, i, *breaks) for i, value in enumerate(values)])
     changed: list[Column] = []
     for column in columns:
         if isinstance(column, Indicator):
@@ -155,6 +164,13 @@ _FUNCTIONS: dict[np.ufunc, Callable[[Var], Var]] = {
     np.abs: op.abs,
     np.square: lambda x: op.mul(x, x),
 }
+_BREAKS: dict[np.ufunc, tuple[float, ...]] = {
+    np.log1p: (-1.0,),
+    np.log: (0.0,),
+    np.sqrt: (0.0,),
+    np.abs: (0.0,),
+    np.square: (0.0,),
+}
 
 
 def apply_function(step: Any, columns: Columns, compilation: Compilation) -> Columns:
@@ -163,7 +179,7 @@ def apply_function(step: Any, columns: Columns, compilation: Compilation) -> Col
         return columns
     if not isinstance(step.func, np.ufunc) or step.func not in _FUNCTIONS or step.kw_args:
         raise NotCompilable(label_of(step), "its function is not one of the numpy functions that are known")
-    return pointwise(columns, _FUNCTIONS[step.func], step.func)
+    return pointwise(columns, _FUNCTIONS[step.func], step.func, breaks=_BREAKS.get(step.func, ()))
 
 
 TRANSFORMS: dict[str, Transform] = {

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import spox.opset.ai.onnx.v21 as op
 
-from fairlead.bundle.compile.answers import binary, multiclass, regression
-from fairlead.bundle.compile.columns import Columns, Compilation, Float64, Prediction, constant
-from fairlead.bundle.compile.ensembles import Ensemble, Tree, add_up
-from fairlead.bundle.compile.scores import sigmoid, softmax
+from fairlead.bundle.compile.answers import answered
+from fairlead.bundle.compile.columns import Columns, Compilation, Float64, Prediction
+from fairlead.bundle.compile.ensembles import Ensemble, Tree
 from fairlead.bundle.compile.steps import label_of
 from fairlead.errors import NotCompilable
+from fairlead.predict.forest import Answer, Finish
 
 
 def _tree(estimator: Any, value: Float64, target: int = 0) -> Tree:
@@ -35,18 +34,18 @@ def _forest(forest: Any, columns: Columns, compilation: Compilation) -> Predicti
     members = getattr(forest, "estimators_", [forest])
     if forest.n_outputs_ != 1:
         raise NotCompilable(label_of(forest), "predicts more than one output")
-    count = constant(float(len(members)))
     classes = getattr(forest, "classes_", None)
+    kept, answer = _kept(classes)
+    trees = [_tree(member, member.tree_.value[:, 0, kept]) for member in members]
+    ensemble = Ensemble(trees, n_targets=trees[0].value.shape[1])
+    return answered(ensemble, Finish(divisor=len(members), answer=answer), columns, compilation, classes)
+
+
+def _kept(classes: Any) -> tuple[slice, Answer]:
+    """Say which of a leaf's values are added, and what their sum answers: of two classes the second says all."""
     if classes is None:
-        trees = [_tree(member, member.tree_.value[:, 0, :]) for member in members]
-        return regression(op.div(add_up(Ensemble(trees), columns, compilation), count))
-    if len(classes) == 2:
-        trees = [_tree(member, member.tree_.value[:, 0, 1:2]) for member in members]
-        positive = op.div(add_up(Ensemble(trees), columns, compilation), count)
-        return binary(positive, op.greater(positive, op.sub(constant(1.0), positive)), classes)
-    trees = [_tree(member, member.tree_.value[:, 0, :]) for member in members]
-    summed = add_up(Ensemble(trees, n_targets=len(classes)), columns, compilation)
-    return multiclass(op.div(summed, count), classes)
+        return slice(None), "number"
+    return (slice(1, 2), "positive") if len(classes) == 2 else (slice(None), "largest")
 
 
 def _gradient_boosting(model: Any, columns: Columns, compilation: Compilation) -> Prediction:
@@ -60,14 +59,15 @@ def _gradient_boosting(model: Any, columns: Columns, compilation: Compilation) -
         for stage in model.estimators_
         for target, member in enumerate(stage)
     ]
-    raw = add_up(Ensemble(trees, n_targets=n_targets, base=start), columns, compilation)
     classes = getattr(model, "classes_", None)
     if classes is None:
-        return regression(raw)
-    if len(classes) > 2:
-        return multiclass(softmax(raw), classes)
-    positive = sigmoid(op.mul(raw, constant(2.0 if model.loss == "exponential" else 1.0)))
-    return binary(positive, op.greater_or_equal(raw, constant(0.0)), classes)
+        finish = Finish()
+    elif len(classes) > 2:
+        finish = Finish(link="softmax", answer="largest")
+    else:
+        scale = 2.0 if model.loss == "exponential" else 1.0
+        finish = Finish(scale=scale, link="sigmoid", answer="at_least_zero")
+    return answered(Ensemble(trees, n_targets=n_targets, base=start), finish, columns, compilation, classes)
 
 
 def _histogram_gradient_boosting(model: Any, columns: Columns, compilation: Compilation) -> Prediction:
@@ -80,14 +80,15 @@ def _histogram_gradient_boosting(model: Any, columns: Columns, compilation: Comp
         for target, predictor in enumerate(stage)
     ]
     ensemble = Ensemble(trees, n_targets=len(start), base=start, round_input=False)
-    raw = add_up(ensemble, columns, compilation)
     classes = getattr(model, "classes_", None)
-    if classes is not None and len(classes) > 2:
-        return multiclass(softmax(raw), classes)
-    if classes is not None:
+    if classes is None:
+        finish = Finish(link="exp" if model.loss in ("poisson", "gamma") else "identity")
+    elif len(classes) > 2:
+        finish = Finish(link="softmax", answer="largest")
+    else:
         # At zero this one answers the first class, where gradient boosting answers the second.
-        return binary(sigmoid(raw), op.greater(raw, constant(0.0)), classes)
-    return regression(op.exp(raw) if model.loss in ("poisson", "gamma") else raw)
+        finish = Finish(link="sigmoid", answer="above_zero")
+    return answered(ensemble, finish, columns, compilation, classes)
 
 
 def _histogram_tree(nodes: Any, target: int) -> Tree:

@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 import spox.opset.ai.onnx.v21 as op
-from spox import Var
 
-from fairlead.bundle.compile.answers import binary, multiclass, regression
+from fairlead.bundle.compile.answers import answered
 from fairlead.bundle.compile.columns import (
     Column,
     Columns,
@@ -27,9 +26,10 @@ from fairlead.bundle.compile.columns import (
     gather,
     values_of,
 )
-from fairlead.bundle.compile.ensembles import Ensemble, Tree, add_up
+from fairlead.bundle.compile.ensembles import Ensemble, Tree
 from fairlead.bundle.compile.steps import label_of
 from fairlead.errors import NotCompilable
+from fairlead.predict.forest import Finish
 
 _EXPONENTIAL = ("count:poisson", "reg:gamma", "reg:tweedie")
 _IDENTITY = (
@@ -74,26 +74,25 @@ def _model(
     link = "exp" if objective in _EXPONENTIAL else "logit" if objective.endswith(":logistic") else ""
     base = _base(learner["learner_model_param"]["base_score"], n_targets, link)
     ensemble = Ensemble(trees, n_targets=n_targets, base=base, strict=True, single=True)
-    raw = add_up(ensemble, columns, compilation)
-    return _answer(step, objective, raw, classes, n_targets)
+    finish = _finish(step, objective)
+    if finish.answer == "number":
+        classes = None
+    elif classes is None:
+        classes = range(max(2, n_targets))
+    return answered(ensemble, finish, columns, compilation, classes)
 
 
-def _answer(step: Any, objective: str, raw: Var, classes: Any, n_targets: int) -> Prediction:
-    def double(var: Var) -> Var:
-        return op.cast(var, to=np.float64)
-
+def _finish(step: Any, objective: str) -> Finish:
     if objective == "binary:logistic":
-        positive = op.sigmoid(raw)
-        is_positive = op.greater(positive, constant(0.5, np.float32))
-        return binary(double(positive), is_positive, (0, 1) if classes is None else classes)
+        return Finish(link="sigmoid", answer="positive", single=True)
     if objective.startswith("multi:"):
-        return multiclass(double(op.softmax(raw, axis=1)), range(n_targets) if classes is None else classes)
+        return Finish(link="softmax", answer="largest", single=True)
     if objective in _EXPONENTIAL:
-        return regression(double(op.exp(raw)))
+        return Finish(link="exp", single=True)
     if objective == "reg:logistic":
-        return regression(double(op.sigmoid(raw)))
+        return Finish(link="sigmoid", single=True)
     if objective in _IDENTITY:
-        return regression(double(raw))
+        return Finish(single=True)
     raise NotCompilable(label_of(step), f"has the objective {objective}")
 
 
@@ -167,9 +166,17 @@ def _without(columns: Columns, missing: np.float32, *, values: bool = True) -> C
         tensor = gather(plain)
         absent = op.equal(op.cast(tensor, to=np.float32), constant(missing, np.float32))
         tensor = op.where(absent, constant(np.nan), tensor)
-        for place, value in zip(places, values_of(tensor, len(plain), plain), strict=True):
+        marked = [value.broken(*_edges(missing)) for value in plain]
+        for place, value in zip(places, values_of(tensor, len(plain), marked), strict=True):
             made[place] = value
     return tuple(made)
+
+
+def _edges(number: np.float32) -> tuple[float, float]:
+    """Between which float64 numbers all round to a float32 number."""
+    beside = (np.nextafter(number, np.float32(side)) for side in (-np.inf, np.inf))
+    low, high = ((float(number) + float(other)) / 2 for other in beside)
+    return low, high
 
 
 PREDICTORS = {
