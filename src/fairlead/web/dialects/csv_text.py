@@ -155,7 +155,7 @@ def _read_column(kind: str, column: Sequence[str]) -> Sequence[Any]:
 def _split(text: str) -> tuple[list[str], Sequence[int]]:
     """Give the records' lines, without blank ones, and their numbers; a quoted field may hold line breaks."""
     lines = text.split("\n")
-    if '"' in text:
+    if '"' in text and any(line.count('"') & 1 for line in lines):
         return _split_quoted(lines)
     if lines and not lines[-1]:
         lines.pop()

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeGuard, TypeVar
 
 import msgspec
 from msgspec import field
@@ -103,11 +103,10 @@ def members_decoder(*names: str) -> Callable[[bytes], Any]:
 
 def value_of(raw: msgspec.Raw) -> Any:
     """Read a member; of a large array the elements are only told apart."""
-    if len(raw) > _LARGE_BYTES and bytes(raw[:1]) == b"[":
-        return RawValues(_split(raw))
-    return wire.decode(bytes(raw))
+    text = bytes(raw)
+    return RawValues(_split(text)) if len(text) > _LARGE_BYTES and text[:1] == b"[" else wire.decode(text)
 
 
-def is_array(value: object) -> bool:
+def is_array(value: object) -> TypeGuard[Sequence[Any]]:
     """Whether `value_of` gave an array."""
     return type(value) in (list, RawValues)

@@ -95,6 +95,14 @@ class Rows:
 
         return MadeRecords(len(values), make, intake, locate)
 
+    def of_records(self, values: Sequence[Any], intake: Intake) -> Source:
+        """Take objects alone."""
+        return MadeRecords(len(values), lambda start, stop: self._plain(values[start:stop]), intake)
+
+    def of_record(self, value: Any, path: str, intake: Intake) -> Source:
+        """Take one object, at the JSONPath `path`."""
+        return MadeRecords(1, lambda start, stop: self._plain([value]), intake, lambda _, rest: path + rest)
+
     def of_table(self, columns: Sequence[str], values: Sequence[Any], path: str, intake: Intake) -> Source:
         """Take arrays in the order of `columns`, at the JSONPath `path`."""
         keys = column_keys(self._schema, columns, path)
