@@ -54,9 +54,9 @@ def test_the_file_sets_models_and_web(tmp_path: Path) -> None:
     )
     settings = read(path, {}, {})
     assert settings.models == {
-        "churn": ModelSettings(str(tmp_path / "bundles/churn"), "process", 2),
-        "iris": ModelSettings("/srv/iris"),
-        "rides": ModelSettings("models:/rides@champion"),
+        "churn": ModelSettings(str(tmp_path / "bundles/churn"), "process", 2, "churn"),
+        "iris": ModelSettings("/srv/iris", name="iris"),
+        "rides": ModelSettings("models:/rides@champion", name="rides"),
     }
     web = settings.web
     assert (web.timeout_s, web.cors_origins) == (2.0, ("https://a.example", "*"))

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,7 +26,17 @@ if TYPE_CHECKING:
 # 128 and the number of SIGINT, as a shell tells it.
 INTERRUPTED = 130
 FilePath = click.Path(path_type=Path)
+Command = Callable[..., None]
 bundle_argument = click.argument("bundle", metavar="DIR", type=FilePath)
+
+
+class Names(click.ParamType[tuple[str, ...]]):
+    """Names separated by commas."""
+
+    name = "names"
+
+    def convert(self, value: str, parameter: object, context: object) -> tuple[str, ...]:
+        return tuple(name.strip() for name in value.split(",") if name.strip())
 
 
 def main() -> None:
@@ -178,16 +188,18 @@ def predict(bundle: Path, row: str) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(answers), indent=2).decode())
 
 
+def _setting(flag: str, **how: Any) -> Callable[[Command], Command]:
+    """Make a flag that is a field of `WebSettings`: kept aside, for `config.read` to put over the other sources."""
+
+    def keep(context: click.Context, parameter: click.Parameter, value: object) -> None:
+        context.ensure_object(dict)[parameter.name] = value
+
+    return click.option(flag, expose_value=False, callback=keep, **how)
+
+
 @app.command()
 @click.argument("bundles", metavar="[DIR]...", type=FilePath, nargs=-1)
-@click.option("--config", type=FilePath, help="Settings as YAML; flags and the environment are over them.")
-@click.option("--host", help="The address to listen on.  [default: 127.0.0.1]")
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    help="The port to listen on; 0 takes any that is free.  [default: 9696]",
-)
-@click.option("--workers", type=click.IntRange(1), help="Processes that answer.  [default: 1]")
+@click.option("--config", "config_file", type=FilePath, help="Settings as YAML; the environment and flags go over it.")
 @click.option(
     "--isolation",
     type=click.Choice(["auto", "process"]),
@@ -195,37 +207,35 @@ def predict(bundle: Path, row: str) -> None:
     help="process: each model runs in processes of its own, and nobody notices when one dies.",
 )
 @click.option("--processes", type=click.IntRange(1), default=1, help="Of each isolated model.  [default: 1]")
-@click.option("--timeout-s", type=click.FLOAT, help="A request's deadline.  [default: 10]")
-@click.option("--max-queue-rows", type=click.IntRange(1), help="Rows that may wait for a model.  [default: 65536]")
-@click.option("--max-body-bytes", type=click.IntRange(1), help="A larger body is refused.  [default: 10485760]")
-@click.option("--drain-s", type=click.FLOAT, help="How long to be not ready before the port closes.  [default: 0]")
-@click.option("--root-path", help="The path prefix behind a proxy, such as /scoring.")
-@click.option("--api-keys-file", help="A file of hashed API keys, see `fairlead key`.")
-@click.option("--cors-origins", help="Origins whose pages may call, separated by commas; * for all.")
-@click.option("--tls-certificate", help="The server's certificate, PEM.")
-@click.option("--tls-key", help="Its key, PEM.")
-@click.option("--tls-client-ca", help="Whose client certificates are required, PEM.")
-@click.option("--access-log", is_flag=True, default=None, help="Log each request to standard output, as JSON.")
-@click.option("--log-format", type=click.Choice(["text", "json"]), help="Of standard error.  [default: text]")
-@click.option("--tracing", is_flag=True, default=None, help="Make OpenTelemetry spans.")
+@_setting("--host", help="The address to listen on.  [default: 127.0.0.1]")
+@_setting("--port", type=click.IntRange(0, 65535), help="0 takes any that is free.  [default: 9696]")
+@_setting("--workers", type=click.IntRange(1), help="Processes that answer.  [default: 1]")
+@_setting("--timeout-s", type=click.FLOAT, help="A request's deadline.  [default: 10]")
+@_setting("--max-queue-rows", type=click.IntRange(1), help="Rows that may wait for a model.  [default: 65536]")
+@_setting("--max-body-bytes", type=click.IntRange(1), help="A larger body is refused.  [default: 10485760]")
+@_setting("--drain-s", type=click.FLOAT, help="How long to be not ready before the port closes.  [default: 0]")
+@_setting("--root-path", help="The path prefix behind a proxy, such as /scoring.")
+@_setting("--api-keys-file", help="A file of hashed API keys, see `fairlead key`.")
+@_setting("--cors-origins", type=Names(), help="Origins whose pages may call, separated by commas; * for all.")
+@_setting("--tls-certificate", help="The server's certificate, PEM.")
+@_setting("--tls-key", help="Its key, PEM.")
+@_setting("--tls-client-ca", help="Whose client certificates are required, PEM.")
+@_setting("--access-log", is_flag=True, default=None, help="Log each request to standard output, as JSON.")
+@_setting("--log-format", type=click.Choice(["text", "json"]), help="Of standard error.  [default: text]")
+@_setting("--tracing", is_flag=True, default=None, help="Make OpenTelemetry spans.")
+@click.pass_context
 def serve(
-    bundles: tuple[Path, ...],
-    config: Path | None,
-    isolation: Isolation,
-    processes: int,
-    cors_origins: str | None,
-    **flags: object,
+    context: click.Context, bundles: tuple[Path, ...], config_file: Path | None, isolation: Isolation, processes: int
 ) -> None:
     """Serve bundles over HTTP.
 
     DIR are bundles; --config may name more of them, and every other setting.
     """
-    from fairlead import config as configuration
+    from fairlead import config
     from fairlead.web import server
 
-    origins = None if cors_origins is None else tuple(filter(None, cors_origins.split(",")))
-    settings = configuration.read(config, os.environ, {**flags, "cors_origins": origins})
-    given = [configuration.ModelSettings(str(path), isolation, processes) for path in bundles]
+    settings = config.read(config_file, os.environ, context.obj)
+    given = [config.ModelSettings(str(path), isolation, processes) for path in bundles]
     server.serve([*given, *settings.models.values()], settings.web)
 
 

@@ -58,11 +58,13 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True):
     isolation : ``process`` runs the model in processes of its own, ``auto`` where fairlead thinks best.
         Default auto.
     processes : model processes, when isolated. Default 1.
+    name : what it is served as. Default its key in a file, else the bundle's own name.
     """
 
     source: Text
     isolation: Annotated[Isolation, Meta(description="auto or process")] = "auto"
     processes: Count = 1
+    name: Annotated[str, Meta(pattern=_NAME.pattern, description="letters, digits, '.', '_', '-'")] | None = None
 
 
 class WebSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -179,7 +181,8 @@ def _from_file(path: Path, problems: list[str]) -> tuple[dict[str, ModelSettings
         found = _checked(ModelSettings, model, f"{where}models.{name}.", str, problems)
         if "source" in found:
             source = found.pop("source")
-            models[name] = ModelSettings(source if _ADDRESS.match(source) else str(path.parent / source), **found)
+            place = source if _ADDRESS.match(source) else str(path.parent / source)
+            models[name] = ModelSettings(place, **{"name": name, **found})
         elif "source" not in model:
             problems.append(f"{where}models.{name}.source: expected the path of a bundle, got nothing")
     web = _checked(WebSettings, _section(data.get("web"), f"{where}web", problems), f"{where}web.", str, problems)

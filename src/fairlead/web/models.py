@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from fairlead.bundle.read import Bundle, open_bundle
 from fairlead.config import ModelSettings
@@ -42,10 +44,10 @@ class Listing:
     path: Path
 
     @classmethod
-    def of(cls, bundle: Bundle, path: Path) -> Listing:
+    def of(cls, bundle: Bundle) -> Listing:
         """List an open bundle."""
         manifest = bundle.manifest
-        return cls(manifest.name, manifest.version, manifest.engine, bundle.digest, path)
+        return cls(manifest.name, manifest.version, manifest.engine, bundle.digest, bundle.path)
 
 
 class Model:
@@ -131,9 +133,8 @@ def load(settings: ModelSettings, max_queue_rows: int, run_directory: Path | Non
     from fairlead.web.batching import Batcher
     from fairlead.web.runners import LoopRunner, Runner, ThreadRunner, place
 
-    path = Path(settings.source)
-    bundle = open_bundle(path)
-    listing = Listing.of(bundle, path)
+    bundle = open_served(settings)
+    listing = Listing.of(bundle)
     example = bundle.example()
     if settings.isolation == "process" and run_directory is not None:
         return _isolated(settings, listing, bundle, max_queue_rows, run_directory)
@@ -183,9 +184,17 @@ def load_all(models: Sequence[ModelSettings], max_queue_rows: int, run_directory
 
 def verify(models: Sequence[ModelSettings]) -> list[Listing]:
     """Verify bundles without loading their models; raises what `load_all` raises."""
-    listings = [Listing.of(open_bundle(path), path) for path in (Path(model.source) for model in models)]
+    listings = [Listing.of(open_served(model)) for model in models]
     check_names([listing.name for listing in listings])
     return listings
+
+
+def open_served(settings: ModelSettings) -> Bundle:
+    """Open and verify a bundle, under the name that it is served as."""
+    bundle = open_bundle(Path(settings.source))
+    if settings.name is None:
+        return bundle
+    return replace(bundle, manifest=msgspec.structs.replace(bundle.manifest, name=settings.name))
 
 
 def predict_path(name: str) -> str:

@@ -146,6 +146,8 @@ def _parameters(model: Described) -> list[Json]:
     parameters: list[Json] = []
     for feature in schema.features:
         described = feature_schema(feature, schema.is_closed(feature))
+        if feature.type == "string" and not feature.nullable:
+            described.setdefault("minLength", 1)  # an empty value is null
         parameter: Json = {"name": feature.name, "in": "query", "required": feature.default is UNSET}
         if text := described.pop("description", None):
             parameter["description"] = text

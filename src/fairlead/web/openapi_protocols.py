@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fairlead.bundle.manifest import Manifest
 from fairlead.web.dialects.outputs import columns_of
 from fairlead.web.dialects.tensors import DATATYPES, OF_FEATURE, OF_OUTPUT
-from fairlead.web.json_schema import Json
+from fairlead.web.json_schema import Json, feature_schema
 from fairlead.web.openapi_parts import ADMIN, ASKED, SENT, array, closed, good, responses_of, table
 
 _TEXT: Json = {"type": "string"}
@@ -215,8 +215,10 @@ def _metadata(manifest: Manifest) -> Json:
 def _records(manifest: Manifest) -> Json:
     """Describe records, as objects and as arrays in the schema's order."""
     record = {"$ref": f"#/components/schemas/{manifest.name}.record"}
-    width = len(manifest.schema.features)
-    return {"anyOf": [record, {"type": "array", "minItems": width, "maxItems": width}]}
+    schema = manifest.schema
+    items = [feature_schema(feature, schema.is_closed(feature)) for feature in schema.features]
+    as_array = {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
+    return {"anyOf": [record, as_array]}
 
 
 def _predictions(manifest: Manifest) -> Json:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
@@ -159,6 +160,8 @@ class Protocol(HttpToolsProtocol):
         self.gate = self.fairlead.gate
         self._max_body_bytes = self.gate.settings.max_body_bytes
         self._max_header_bytes = self.gate.settings.max_header_bytes
+        # What is answered now; `cycle` is the newest of those that wait behind it.
+        self._current: Any = None
         self._in_headers = False
         self._packet_bytes = 0
         self._refusal = Refusal("bad_request", "expected a request of HTTP/1.1")
@@ -181,7 +184,13 @@ class Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._packet_bytes = len(data)
         was_in_headers = self._in_headers
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._go_on_without_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse_to_parse()
         # Only what has come in pieces gets here: a request's headers are nearly always one packet.
         if self._in_headers and was_in_headers:
             self._header_bytes += len(data)
@@ -200,8 +209,10 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self._packet_bytes > self._max_header_bytes and self._measured() > self._max_header_bytes:
             self._refusal = self._headers_refusal()
-            raise self._refusal  # the parser stops, and `send_400_response` is called
+            raise self._refusal  # the parser stops, and what it raises leads to `_refuse_to_parse`
         self._in_headers = False
+        if self.parser.should_upgrade():
+            return
         endpoint = self.endpoints.get(self.url)
         if endpoint is None or not self._is_plain():
             self._begin_scope()
@@ -211,7 +222,7 @@ class Protocol(HttpToolsProtocol):
             return
         parser = self.parser
         keep_alive = parser.should_keep_alive() and parser.get_http_version() != "1.0"
-        self.cycle = call = DirectCall(self, endpoint, self.url.decode(), keep_alive)
+        self.cycle = self._current = call = DirectCall(self, endpoint, self.url.decode(), keep_alive)
         declared = call.fields.get(b"content-length", b"0")
         if len(declared) > 6 and int(declared) > self._max_body_bytes:
             call.refuse_size()
@@ -224,6 +235,8 @@ class Protocol(HttpToolsProtocol):
             call.feed(body, self._max_body_bytes)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         call = self.cycle
         self._reading_since_s = None
         if type(call) is not DirectCall:
@@ -235,7 +248,7 @@ class Protocol(HttpToolsProtocol):
         """Whether a request may take the short way: the one before is answered, and it asks for nothing special."""
         if self.cycle is not None and not self.cycle.response_complete:
             return False
-        if self.expect_100_continue or self.parser.get_method() != b"POST" or self.parser.should_upgrade():
+        if self.expect_100_continue or self.parser.get_method() != b"POST":
             return False
         return not (self.gate.settings.cors_origins and any(name == b"origin" for name, _ in self.headers))
 
@@ -275,13 +288,37 @@ class Protocol(HttpToolsProtocol):
         if not self.pipeline:
             self.flow.resume_reading()
 
-    def send_400_response(self, msg: str) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
+        for cycle in (self._current, *[cycle for cycle, _ in self.pipeline]):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+        super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._current = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _go_on_without_upgrade(self, rest: bytes) -> None:
+        """Read a request once more as if it had not asked for another protocol: the parser skips its body.
+
+        Java's HttpClient and curl ask for HTTP/2 in this way with each first request.
+        """
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._refuse_to_parse()
+            return
+        version = self.parser.get_http_version().encode()
+        lines = rendered(tuple(header for header in self.headers if header[0] != b"upgrade"))
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.data_received(b"%b %b HTTP/%b\r\n%b\r\n%b" % (method, self.url, version, lines, rest))
+
+    def _refuse_to_parse(self) -> None:
         """Refuse what is not HTTP, after the answers that are still to come."""
-        if self._ends_after_answer():
-            self.flow.pause_reading()
-        else:
-            self._in_headers = True  # whatever came, it is not going to be a request
-            self._close_with(self._refusal)
+        self.flow.pause_reading()
+        if not self._ends_after_answer():
+            self._refuse(self._refusal)
 
     def check_times(self) -> None:
         """Give up on a client that takes too long to send, to read, or to come back."""
@@ -325,18 +362,23 @@ class Protocol(HttpToolsProtocol):
         return Refusal("headers_too_large", f"expected at most {self._max_header_bytes} bytes of headers")
 
     def _close_with(self, refusal: Refusal) -> None:
-        """Answer a request that never became one, and end the connection."""
+        """End the connection, after the answers to whole requests that are still to come."""
         if self._ends_after_answer():
             return
+        if self._in_headers:
+            self._refuse(refusal)
+        self.transport.close()
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer what never became a request, and end the connection."""
         self._reading_since_s = None
+        self._in_headers = False
         if self.transport.is_closing():
             return
-        if self._in_headers:
-            lines = rendered((PROBLEM_JSON_TYPE, *refusal.headers))
-            body = refusal.body
-            self.transport.write(
-                b"%b%b%bcontent-length: %d\r\nconnection: close\r\n\r\n%b"
-                % (STATUS_LINE[refusal.status], self.default_headers, lines, len(body), body)
-            )
-            self._in_headers = False
+        lines = rendered((PROBLEM_JSON_TYPE, *refusal.headers))
+        body = refusal.body
+        self.transport.write(
+            b"%b%b%bcontent-length: %d\r\nconnection: close\r\n\r\n%b"
+            % (STATUS_LINE[refusal.status], self.default_headers, lines, len(body), body)
+        )
         self.transport.close()

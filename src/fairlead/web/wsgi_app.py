@@ -17,6 +17,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
+from importlib import import_module
 from typing import TYPE_CHECKING
 from wsgiref.types import StartResponse, WSGIEnvironment
 
@@ -151,7 +152,7 @@ class _Body:
     """A request's body. Its length is declared, or the server ends it; else there is none."""
 
     def __init__(self, environ: WSGIEnvironment) -> None:
-        self._read = environ["wsgi.input"].read
+        self._read: Callable[[int], bytes] = environ["wsgi.input"].read
         declared = environ.get("CONTENT_LENGTH") or ""
         self._declared = int(declared) if declared.isdigit() else None
         self._left = self._declared or 0
@@ -203,9 +204,8 @@ def _read_chunk_of_uwsgi(max_bytes: int) -> bytes:
 
     Source: https://uwsgi-docs.readthedocs.io/en/latest/Chunked.html
     """
-    import uwsgi
-
-    chunk: bytes = uwsgi.chunked_read()
+    # The module exists only inside uWSGI.
+    chunk: bytes = import_module("uwsgi").chunked_read()
     return chunk
 
 
