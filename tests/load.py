@@ -67,7 +67,8 @@ class Served:
                 self.process.wait()
         if self.process.stdout is not None:
             self.process.stdout.close()
-        print(self.log())
+        if "pytest" in sys.modules:
+            print(self.log())  # shown when the test fails
         self._log.close()
 
     def log(self) -> str:

@@ -222,7 +222,7 @@ def test_a_file_that_is_no_yaml_is_told_without_its_content(tmp_path: Path, cont
 
 def test_merged_keys_are_not_set_twice(tmp_path: Path) -> None:
     path = write(tmp_path, "models:\n  a: &a {source: x, processes: 2}\n  b: {<<: *a, source: y}\n")
-    assert read(path, {}, {}).models["b"] == ModelSettings(str(tmp_path / "y"), processes=2)
+    assert read(path, {}, {}).models["b"] == ModelSettings(str(tmp_path / "y"), processes=2, name="b")
 
 
 def test_a_file_that_contains_itself_ends(tmp_path: Path) -> None:

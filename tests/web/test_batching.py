@@ -23,7 +23,9 @@ BAD = -1
 
 
 class Runner:
-    """Doubles each row after `delay_s`; raises for a row that is BAD."""
+    """Doubles each row after `delay_s`; raises for a row that is BAD; says that a row took `row_ns`."""
+
+    row_ns = 1000
 
     def __init__(self, place: str = "thread", slots: int = 1, delay_s: float = 0.0, deaths: int = 0) -> None:
         self.place, self.slots, self.delay_s, self.deaths = place, slots, delay_s, deaths
@@ -42,9 +44,10 @@ class Runner:
         else:
             answers = [{"double": 2 * value} for value in values], {}
         if self.place == "loop":
-            done(answers, 1000)
+            done(answers, self.row_ns * len(rows))
         else:
-            asyncio.get_running_loop().call_later(self.delay_s, done, answers, int(self.delay_s * 1e9) + 1000)
+            took_ns = int(self.delay_s * 1e9) + self.row_ns * len(rows)
+            asyncio.get_running_loop().call_later(self.delay_s, done, answers, took_ns)
 
     def start(self) -> None:
         pass
@@ -147,6 +150,7 @@ def test_a_large_request_does_not_hold_up_a_small_one(place: str) -> None:
     @on_a_loop
     async def run() -> None:
         runner = Runner(place)
+        runner.row_ns = 100_000
         queue = batcher(runner, max_queue_rows=10_000, row_ns=100_000.0)
         large = Asked(range(5000))
         queue.submit(large.job)
@@ -200,6 +204,27 @@ async def test_a_request_of_more_rows_than_any_may_have_is_refused() -> None:
     with pytest.raises(Refusal, match="at most 65536 records") as caught:
         queue.submit(Asked([], source=Slices(range(65_537))).job)
     assert caught.value.status == 413
+
+
+@on_a_loop
+async def test_batches_become_smaller_when_rows_take_longer_than_was_measured_and_larger_when_not() -> None:
+    runner = Runner()
+    runner.row_ns = 5_000_000
+    queue = batcher(runner, max_queue_rows=100_000)  # a row was held to take a microsecond
+    asked = Asked(range(2000))
+    queue.submit(asked.job)
+    await asked.answers()
+    sizes = [len(batch) for batch in runner.batches]
+    assert sizes[0] <= 64
+    assert max(sizes[3:]) <= 20
+    queue.submit(Asked([1] * 10).job)
+    with pytest.raises(Refusal, match="longer than this request may wait"):
+        queue.submit(Asked([1], timeout_s=0.01).job)
+    runner.row_ns, runner.batches = 1000, []
+    asked = Asked(range(20_000))
+    queue.submit(asked.job)
+    await asked.answers()
+    assert len(runner.batches[-2]) > 1000
 
 
 @on_a_loop
@@ -372,9 +397,9 @@ async def test_what_is_late_no_longer_takes_room_in_the_queue_of_a_stuck_engine(
         with pytest.raises(Refusal, match="as long as it might"):
             await one.answers()
     assert queue.queued_rows == 0
-    patient = Asked([2] * 10)
+    patient = Asked([2])
     queue.submit(patient.job)
-    assert await patient.answers() == [4] * 10
+    assert await patient.answers() == [4]
 
 
 @on_a_loop

@@ -97,8 +97,8 @@ async def ends(port: int, request: bytes, wanted: bytes, is_kept_alive: bool, ov
                         tally.take(answer, time.perf_counter() - start, wanted)
                         if not is_kept_alive or answer.headers.get("connection") == "close":
                             break
-            except OSError:
-                over.set()  # refused: that is the end
+            except ConnectionError:
+                over.set()  # refused, or reset in the middle of connecting: that is the end
             except Exception as error:
                 tally.faults.append(repr(error))
                 over.set()

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -33,7 +34,7 @@ from fairlead.web import isolation
 from fairlead.web.batching import EngineDied
 from fairlead.web.isolation import Greeting, ProcessRunner, packed, run, socket_path
 from fairlead.web.runners import Cost
-from load import Served, closed_loop, connected, descendants, eventually, for_seconds, kill_one, meanwhile, post
+from load import Served, closed_loop, connected, descendants, eventually, for_seconds, get, kill_one, meanwhile, post
 
 GOOD = {"tenure": 41, "charges": 79.85, "contract": "yearly"}
 ISOLATED = ("--isolation", "process")
@@ -239,8 +240,18 @@ def test_killed_processes_are_replaced_and_no_request_fails(churn_bundle: Path) 
         assert next(turn) >= 2
         eventually(lambda: len(server.models()) == 2)
         assert server.models() != before
+        found = re.findall(rb'fairlead_model_processes_died_total{model="churn"} (\d+)', metrics_of(server))
+        assert int(found[0]) >= 2
     assert tally.faults == []
     assert set(tally.statuses) == {200}
+
+
+def metrics_of(server: Served) -> bytes:
+    async def go() -> bytes:
+        async with connected(server.port) as connection:
+            return (await connection.ask(get("/metrics"))).body
+
+    return asyncio.run(go())
 
 
 def test_a_killed_worker_leaves_the_models_process_alone(tricky_bundle: Path) -> None:

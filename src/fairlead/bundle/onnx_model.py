@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 
 from fairlead.errors import SourceError
 from fairlead.extras import require
+from fairlead.predict.runtime import ort
 from fairlead.schema import Kind, Scalar
 
 _DTYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64}

@@ -56,7 +56,7 @@ class OnnxEngine:
     """
 
     def __init__(self, graph: bytes, schema: Schema, classes: Sequence[Scalar] | None) -> None:
-        import onnxruntime as ort
+        from fairlead.predict.runtime import ort
 
         options = ort.SessionOptions()
         # One row is far too little work for a second thread, and idle threads spin.

@@ -34,10 +34,6 @@ def asgi(*bundles: str | Path) -> App:
     ConfigError
         When a setting is wrong.
     """
-    # onnxruntime otherwise starts a thread that reports to its maker, and whose end a forked process waits for
-    # in vain: https://github.com/microsoft/onnxruntime/pull/27379
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
     from fairlead import config
     from fairlead.errors import ServeError
     from fairlead.web.app import App

@@ -24,6 +24,7 @@ from fairlead.errors import ServeError
 from fairlead.web import asgi_calls, docs, inference_v2, models, openapi, page, probes, wire
 from fairlead.web.asgi_calls import Message, Receive, Scope, Send
 from fairlead.web.calls import Call
+from fairlead.web.control import Action
 from fairlead.web.dialects.infer import Infer
 from fairlead.web.dialects.instances import Instances
 from fairlead.web.dialects.invocations import Invocations
@@ -60,6 +61,7 @@ class App:
     reasons : why a model is not loaded, by name.
     open_model : verifies and loads a model anew, in a thread.
     broadcast : has other processes of this server ``load`` or ``unload`` a model too.
+    on_start : called by `start`.
 
     Raises
     ------
@@ -74,7 +76,8 @@ class App:
         self.listings = {model.name: model.listing for model in models}
         self.reasons: dict[str, str] = {}
         self.open_model: Callable[[Listing], Model] = self._open
-        self.broadcast: Callable[[str, str], Awaitable[None]] | None = None
+        self.broadcast: Callable[[Action, str], Awaitable[None]] | None = None
+        self.on_start: list[Callable[[], None]] = []
         self._changes = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
         self.endpoints: dict[bytes, Endpoint] = {}
@@ -125,6 +128,26 @@ class App:
         raise Refusal("not_found", f"there is no such model: there are {', '.join(self.listings)}")
 
     async def load(self, name: str) -> None:
+        """Load a model from its bundle as it is now, in all workers; raises what `load_here` does."""
+        await self.load_here(name)
+        # Not within the lock: another worker may be waiting for this one to do the same.
+        if self.broadcast is not None:
+            await self.broadcast("load", name)
+
+    async def unload(self, name: str) -> None:
+        """Take a model out of service, in all workers; raises what `unload_here` does."""
+        await self.unload_here(name)
+        if self.broadcast is not None:
+            await self.broadcast("unload", name)
+
+    async def act(self, action: Action, name: str) -> None:
+        """Do what another worker has done already."""
+        if action == "load":
+            await self.load_here(name)
+        elif name in self.models:
+            await self.unload_here(name)
+
+    async def load_here(self, name: str) -> None:
         """Load a model from its bundle as it is now; until that has worked the one that is loaded goes on.
 
         Raises
@@ -152,10 +175,8 @@ class App:
                 task = asyncio.get_running_loop().create_task(self._retire(before))
                 self._retiring.add(task)
                 task.add_done_callback(self._retiring.discard)
-            if self.broadcast is not None:
-                await self.broadcast("load", name)
 
-    async def unload(self, name: str) -> None:
+    async def unload_here(self, name: str) -> None:
         """Take a model out of service, and return when its last request is answered.
 
         Raises
@@ -169,8 +190,6 @@ class App:
             self.reasons[name] = "it was unloaded"
             self._publish()
             await self._retire(model)
-            if self.broadcast is not None:
-                await self.broadcast("unload", name)
 
     async def _retire(self, model: Model) -> None:
         """Wait for a model's last answer, which has a deadline, and let go of its engine."""
@@ -181,9 +200,14 @@ class App:
                 await asyncio.sleep(_LOOK_S)
         finally:
             model.batcher.close()
+            if self.gate.metrics is not None:
+                one = model.listing
+                self.gate.metrics.model_gone(one.name, one.version, one.engine, one.digest)
+                if model.name in self.models:  # the same bundle may have been loaded again meanwhile
+                    self.models[model.name].observe(self.gate.metrics, self.gate.tracer)
 
     def _open(self, listing: Listing) -> Model:
-        return models.load(ModelSettings(str(listing.path)), self.gate.settings.max_queue_rows)
+        return models.load(ModelSettings(str(listing.path), name=listing.name), self.gate.settings.max_queue_rows)
 
     def _publish(self) -> None:
         """Serve the models that are loaded now, in one step."""
@@ -194,6 +218,8 @@ class App:
         """Begin, on the event loop, what a model needs besides requests."""
         for model in self.models.values():
             model.batcher.runner.start()
+        for begin in self.on_start:
+            begin()
 
     def tell_metrics(self) -> None:
         """Bring up to date what is not counted request by request; cheap enough for every second."""

@@ -16,6 +16,7 @@ from msgspec import UNSET
 
 from fairlead import __version__
 from fairlead.bundle.manifest import Manifest
+from fairlead.schema import Feature
 from fairlead.web import openapi_protocols as protocols
 from fairlead.web.json_schema import Json, feature_schema, prediction_schema, record_schema
 from fairlead.web.models import predict_path
@@ -61,6 +62,7 @@ def document(
         manifest, key = model.manifest, model.manifest.name
         schemas[f"{key}.record"] = record_schema(manifest.schema)
         schemas[f"{key}.prediction"] = prediction_schema(manifest)
+        schemas |= protocols.model_schemas(manifest)
         if model.example is not None:
             schemas[f"{key}.record"]["examples"] = [model.example]
         if is_alone:
@@ -146,8 +148,7 @@ def _parameters(model: Described) -> list[Json]:
     parameters: list[Json] = []
     for feature in schema.features:
         described = feature_schema(feature, schema.is_closed(feature))
-        if feature.type == "string" and not feature.nullable:
-            described.setdefault("minLength", 1)  # an empty value is null
+        _write_as_text(described, feature)
         parameter: Json = {"name": feature.name, "in": "query", "required": feature.default is UNSET}
         if text := described.pop("description", None):
             parameter["description"] = text
@@ -157,6 +158,19 @@ def _parameters(model: Described) -> list[Json]:
             parameter["allowEmptyValue"] = True
         parameters.append({**parameter, "schema": described})
     return parameters
+
+
+def _write_as_text(described: Json, feature: Feature) -> None:
+    """Describe a value as it stands in a query string, where null is the empty value and no word."""
+    if not feature.nullable:
+        if feature.type == "string":
+            described.setdefault("minLength", 1)
+        return
+    described["type"] = described["type"][0]
+    if described.get("default", UNSET) is None:
+        del described["default"]
+    if "enum" in described:
+        described["enum"] = [value for value in described["enum"] if value is not None]
 
 
 def _tell(model: Described) -> str:

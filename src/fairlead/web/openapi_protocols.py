@@ -6,40 +6,28 @@ from collections.abc import Sequence
 
 from fairlead.bundle.manifest import Manifest
 from fairlead.web.dialects.outputs import columns_of
-from fairlead.web.dialects.tensors import DATATYPES, OF_FEATURE, OF_OUTPUT
-from fairlead.web.json_schema import Json, feature_schema
+from fairlead.web.dialects.tensors import OF_FEATURE, OF_OUTPUT
+from fairlead.web.json_schema import Json
+from fairlead.web.openapi_inputs import DATATYPE, PARAMETERS, SIZES, TENSOR, columns, records, split, tensors
 from fairlead.web.openapi_parts import ADMIN, ASKED, SENT, array, closed, good, responses_of, table
 
 _TEXT: Json = {"type": "string"}
-_DATATYPE: Json = {"enum": list(DATATYPES)}
-_PARAMETERS: Json = {"type": "object"}
-_SIZES = array({"type": "integer", "minimum": 0})
 _OCTETS: Json = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 _LENGTH = "Inference-Header-Content-Length"
 _LENGTH_TEXT = "How many bytes of the body are JSON, where tensors in bytes follow"
 
 SCHEMAS: Json = {
-    "InferInput": {
-        "type": "object",
-        "properties": {
-            "name": _TEXT,
-            "shape": _SIZES,
-            "datatype": _DATATYPE,
-            "parameters": _PARAMETERS,
-            "data": {"type": "array", "description": "Flat, or a row each; left out where `binary_data_size` is"},
-        },
-        "required": ["name", "shape", "datatype"],
-    },
+    "InferInput": TENSOR,
     "InferOutput": closed(
-        {"name": _TEXT, "shape": _SIZES, "datatype": _DATATYPE, "parameters": _PARAMETERS, "data": {"type": "array"}},
+        {"name": _TEXT, "shape": SIZES, "datatype": DATATYPE, "parameters": PARAMETERS, "data": {"type": "array"}},
         ("parameters", "data"),
     ),
     "Tensor": closed(
         {
             "name": _TEXT,
-            "datatype": _DATATYPE,
+            "datatype": DATATYPE,
             "shape": array({"type": "integer", "minimum": -1}),
-            "parameters": _PARAMETERS,
+            "parameters": PARAMETERS,
         },
         ("parameters",),
     ),
@@ -64,9 +52,8 @@ def _operation(
     return {**described, "responses": responses_of(answer, statuses, with_error)}
 
 
-def _named(operation: Json, enum: Sequence[str] | None = None) -> Json:
-    schema: Json = {"type": "string"} if enum is None else {"type": "string", "enum": list(enum)}
-    return {**operation, "parameters": [{"name": "name", "in": "path", "required": True, "schema": schema}]}
+def _named(operation: Json) -> Json:
+    return {**operation, "parameters": [{"name": "name", "in": "path", "required": True, "schema": _TEXT}]}
 
 
 def _optional(schema: Json) -> Json:
@@ -120,6 +107,11 @@ PATHS: Json = {
 }
 
 
+def model_schemas(manifest: Manifest) -> Json:
+    """Describe what several paths of one model share, beside its record and its prediction."""
+    return {f"{manifest.name}.tensors": tensors(manifest.schema)}
+
+
 def model_paths(manifest: Manifest, example: Json | None, is_alone: bool) -> Json:
     """Describe the paths of one model."""
     key = manifest.name
@@ -151,13 +143,13 @@ def _infer(manifest: Manifest, example: Json | None) -> Json:
         "type": "object",
         "properties": {
             "id": {"type": ["string", "null"]},
-            "parameters": _PARAMETERS,
-            "inputs": array({"$ref": "#/components/schemas/InferInput"}),
+            "parameters": PARAMETERS,
+            "inputs": {"$ref": f"#/components/schemas/{key}.tensors"},
             "outputs": {
                 "type": ["array", "null"],
                 "items": {
                     "type": "object",
-                    "properties": {"name": {"enum": outputs}, "parameters": _PARAMETERS},
+                    "properties": {"name": {"enum": outputs}, "parameters": PARAMETERS},
                     "required": ["name"],
                 },
             },
@@ -212,21 +204,12 @@ def _metadata(manifest: Manifest) -> Json:
     return _operation(f"v2_metadata_{manifest.name}", manifest.name, "Its tensors", good(answer), ASKED)
 
 
-def _records(manifest: Manifest) -> Json:
-    """Describe records, as objects and as arrays in the schema's order."""
-    record = {"$ref": f"#/components/schemas/{manifest.name}.record"}
-    schema = manifest.schema
-    items = [feature_schema(feature, schema.is_closed(feature)) for feature in schema.features]
-    as_array = {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
-    return {"anyOf": [record, as_array]}
-
-
 def _predictions(manifest: Manifest) -> Json:
     return closed({"predictions": array({"$ref": f"#/components/schemas/{manifest.name}.prediction"})})
 
 
 def _instances(manifest: Manifest, example: Json | None) -> Json:
-    schema = {"type": "object", "properties": {"instances": array(_records(manifest))}, "required": ["instances"]}
+    schema = {"type": "object", "properties": {"instances": array(records(manifest))}, "required": ["instances"]}
     body: Json = {"schema": schema}
     if example is not None:
         body["examples"] = {"one record": {"value": {"instances": [example]}}}
@@ -240,19 +223,17 @@ def _instances(manifest: Manifest, example: Json | None) -> Json:
     )
 
 
+_NO_ARRAYS: Json = {"additionalProperties": {"not": {"type": "array"}}}
+
+
 def _invocations(manifest: Manifest, example: Json | None) -> Json:
     record = {"$ref": f"#/components/schemas/{manifest.name}.record"}
-    split = {
-        "type": "object",
-        "properties": {"columns": array(_TEXT), "data": array({"type": "array"}), "index": {}},
-        "required": ["data"],
-    }
-    columns = {"type": "object", "additionalProperties": {"type": "array"}}
     forms: Json = {
-        "dataframe_split": split,
+        "dataframe_split": split(manifest.schema),
         "dataframe_records": array(record),
-        "instances": array(_records(manifest)),
-        "inputs": {"anyOf": [columns, array(_records(manifest)), record]},
+        "instances": array(records(manifest)),
+        # An object with an array in it is one of columns.
+        "inputs": {"anyOf": [columns(manifest.schema), array(records(manifest)), {"allOf": [record, _NO_ARRAYS]}]},
     }
     schema = {
         "oneOf": [{"type": "object", "properties": {name: form}, "required": [name]} for name, form in forms.items()]

@@ -12,7 +12,7 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 import uvicorn
@@ -22,6 +22,8 @@ from fairlead.web.app import App
 from fairlead.web.protocol import Protocol
 from fairlead.web.server import BACKLOG
 
+# How long clients that connect at the very end may take for TLS.
+_HANDSHAKES_S = 2.0
 # uvicorn calls `on_tick` so often.
 _TICKS_A_SECOND = 10
 
@@ -61,6 +63,7 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: App, on_started: Callable[[], None]) -> None:
         super().__init__(config)
         self._app = app
+        self._protocol = Protocol.bound_to(app)
         self._drain_s = app.gate.settings.drain_s
         self._on_started = on_started
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -98,3 +101,29 @@ class _Server(uvicorn.Server):
         self._app.start()
         await super().startup(sockets=sockets)
         self._on_started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._take_in_the_last(sockets or [])
+        await super().shutdown(sockets)
+
+    async def _take_in_the_last(self, listeners: Sequence[socket.socket]) -> None:
+        """Accept whoever is in the sockets' queues when they are closed: the kernel would reset them."""
+        kept = [listener.dup() for listener in listeners]
+        for server in self.servers:
+            server.close()
+        accepted: list[socket.socket] = []
+        for listener in kept:
+            listener.setblocking(False)
+            with contextlib.suppress(OSError):
+                while True:
+                    accepted.append(listener.accept()[0])
+            listener.close()
+        taking = [self._take_in(connection) for connection in accepted]
+        await asyncio.wait_for(asyncio.gather(*taking, return_exceptions=True), _HANDSHAKES_S)
+
+    async def _take_in(self, connection: socket.socket) -> None:
+        config, state = self.config, self.server_state
+        connection.setblocking(False)
+        await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: self._protocol(config, state, self.lifespan.state), connection, ssl=config.ssl
+        )

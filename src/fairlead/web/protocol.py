@@ -12,6 +12,9 @@ Builds on names inside `uvicorn.protocols.http.httptools_impl`; `tests/web/test_
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import termios
+from array import array
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import httptools
@@ -332,13 +335,22 @@ class Protocol(HttpToolsProtocol):
         if not self.flow.write_paused:
             self._stuck_since_s = None
             return
-        unread_bytes = self.transport.get_write_buffer_size()
+        unread_bytes = self._count_unread()
         # A slow reader is welcome as long as it reads.
         if self._stuck_since_s is None or unread_bytes < self._unread_bytes:
             self._stuck_since_s = now_s
         elif now_s - self._stuck_since_s > settings.read_timeout_s:
             self.transport.abort()
         self._unread_bytes = unread_bytes
+
+    def _count_unread(self) -> int:
+        """Give how much the client has not taken yet, in the kernel's buffer too: that is emptied in large steps only.
+
+        Source: tcp(7), SIOCOUTQ.
+        """
+        in_kernel = array("i", [0])
+        fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, in_kernel)
+        return self.transport.get_write_buffer_size() + in_kernel[0]
 
     def _close_if_idle(self) -> None:
         if self.cycle is None or self.cycle.response_complete:

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from fairlead.config import ModelSettings, WebSettings
 from fairlead.errors import ServeError
 from fairlead.monitor import logs, metrics
-from fairlead.web.models import Listing, load_all, predict_path, verify
+from fairlead.web.models import Listing, Model, load, load_all, predict_path, verify
 
 Run = Callable[[socket.socket, Callable[[], None]], None]
 BACKLOG = 2048
@@ -74,8 +75,12 @@ def _run_directory() -> Iterator[Path]:
         metrics.remove_directory(directory)
 
 
-def prepare(plan: Plan) -> tuple[list[Listing], Run]:
+def prepare(plan: Plan, line: Connection | None = None) -> tuple[list[Listing], Run]:
     """Load bundles, and give what answers with them in this process.
+
+    Parameters
+    ----------
+    line : to the parent of several workers.
 
     Raises
     ------
@@ -93,7 +98,28 @@ def prepare(plan: Plan) -> tuple[list[Listing], Run]:
     models = loading.result()
     app = App(models, gate)
     listings = [model.listing for model in models]
+    app.open_model = _opener(plan, listings)
+    if line is not None:
+        from fairlead.web.control import Worker
+
+        worker = Worker(line, app.act)
+        app.broadcast = worker.broadcast
+        app.on_start.append(worker.start)
     return listings, lambda listener, on_started: process.run(app, listener, plan.web, on_started)
+
+
+def _opener(plan: Plan, listings: Sequence[Listing]) -> Callable[[Listing], Model]:
+    """Give what loads a model of the plan anew."""
+    settings = {listing.name: model for listing, model in zip(listings, plan.models, strict=True)}
+
+    def open_model(listing: Listing) -> Model:
+        model = load(settings[listing.name], plan.web.max_queue_rows, plan.run_directory)
+        if settings[listing.name].isolation == "process" and model.listing.digest != listing.digest:
+            detail = "its processes hold the bundle that was there at start: restart the server to serve another"
+            raise ServeError(f"{listing.name}: {detail}")
+        return model
+
+    return open_model
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -20,11 +20,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fairlead.errors import FairleadError, ServeError
 from fairlead.monitor import logs
-from fairlead.web import server
+from fairlead.web import control, server
 from fairlead.web.models import Listing
 from fairlead.web.server import Plan
 
@@ -50,7 +50,7 @@ class _Kind:
     Parameters
     ----------
     model : that it runs in isolation; None for a worker.
-    target, arguments : what it runs; a pipe to tell that it has started is added.
+    target, arguments : what it runs; a line is added, to tell that it has started and, for a worker, to talk.
     """
 
     model: str | None
@@ -69,6 +69,7 @@ class _Child:
     Attributes
     ----------
     process : the one that runs now, or did.
+    line : to it.
     is_up : whether it has told that it has started.
     start_at_s : when, on the clock of `time.monotonic`, to start another; None while one runs.
     """
@@ -80,10 +81,10 @@ class _Child:
         self.start()
 
     def start(self) -> None:
-        self.started, starter = _context.Pipe(duplex=False)
+        self.line, line = _context.Pipe()
         name = f"fairlead-{self.kind.model or 'worker'}"
         self.process: SpawnProcess = _context.Process(
-            target=self.kind.target, args=(*self.kind.arguments, starter), name=name
+            target=self.kind.target, args=(*self.kind.arguments, line), name=name
         )
         # Held up until the child knows what to do with them: while Python starts, Ctrl-C is a traceback.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
@@ -91,16 +92,16 @@ class _Child:
             self.process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            starter.close()
+            line.close()
         self.start_at_s = None
         self.is_up = False
 
     def look(self) -> None:
         """See whether it has told that it is up."""
-        if not self.is_up and self.started.poll():
+        if not self.is_up and self.line.poll():
             try:
-                self.started.recv_bytes()
-            except EOFError:
+                self.line.recv_bytes()
+            except (EOFError, ConnectionResetError):
                 return  # it died before
             self.is_up = True
             self._pause_s = 0.0
@@ -108,7 +109,7 @@ class _Child:
     def bury(self) -> None:
         """Let go of a dead one, and choose when to start another: at once, if it could start at all."""
         self.process.close()
-        self.started.close()
+        self.line.close()
         if not self.is_up:
             self._pause_s = min(max(RESTART_PAUSE_S, 2 * self._pause_s), _LONGEST_PAUSE_S)
         self.start_at_s = time.monotonic() + self._pause_s
@@ -164,18 +165,26 @@ def _keep(
     children: Sequence[_Child], stop: Connection, on_started: Callable[[], None], metrics: Metrics | None
 ) -> None:
     announced = False
+    parent = control.Parent()
     while True:
-        _wait(children, stop)
+        ready = _wait(children, stop)
         if stop.poll():
             return
+        for line in parent.lines.copy():
+            if line in ready:
+                parent.read(line)
         for child in children:
             if child.start_at_s is not None:
                 if time.monotonic() >= child.start_at_s:
                     child.start()
                 continue
+            was_up = child.is_up
             child.look()
             if child.process.is_alive():
+                if child.is_up and not was_up and child.kind.model is None:
+                    parent.add(child.line)
                 continue
+            parent.remove(child.line)
             if not announced:
                 raise ServeError(
                     f"a {child.kind.what} ended with exit code {child.process.exitcode} before it could serve: its "
@@ -188,13 +197,14 @@ def _keep(
             on_started()
 
 
-def _wait(children: Sequence[_Child], stop: Connection) -> None:
-    """Sleep until there is something to do."""
+def _wait(children: Sequence[_Child], stop: Connection) -> list[Any]:
+    """Sleep until there is something to do; give what there is something of."""
     running = [child for child in children if child.start_at_s is None]
     starts_s = [child.start_at_s for child in children if child.start_at_s is not None]
     timeout_s = max(0.0, min(starts_s) - time.monotonic()) if starts_s else None
     sentinels = [child.process.sentinel for child in running]
-    wait([stop, *sentinels, *(child.started for child in running if not child.is_up)], timeout_s)
+    lines = [child.line for child in running if not child.is_up or child.kind.model is None]
+    return wait([stop, *sentinels, *lines], timeout_s)
 
 
 def _report_death(child: _Child, metrics: Metrics | None) -> None:
@@ -226,14 +236,14 @@ def _end(children: Sequence[_Child], plan: Plan) -> None:
         child.process.join()
 
 
-def _work(plan: Plan, listener: socket.socket, starter: Connection) -> None:
+def _work(plan: Plan, listener: socket.socket, line: Connection) -> None:
     """Be one worker: load the bundles, tell the parent, answer until told to stop."""
     threading.Thread(target=_follow_parent, daemon=True).start()
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         logs.configure(plan.web.log_format)
-        _, run = server.prepare(plan)
-        run(listener, lambda: starter.send_bytes(b"started"))
+        _, run = server.prepare(plan, line)
+        run(listener, lambda: line.send_bytes(b"started"))
     except FairleadError as error:
         sys.exit(f"fairlead: {error}")
     except KeyboardInterrupt:
@@ -245,7 +255,7 @@ def _work(plan: Plan, listener: socket.socket, starter: Connection) -> None:
         shutil.rmtree(plan.run_directory, ignore_errors=True)
 
 
-def _run_model(plan: Plan, listing: Listing, number: int, starter: Connection) -> None:
+def _run_model(plan: Plan, listing: Listing, number: int, line: Connection) -> None:
     """Be one process of a model."""
     from fairlead.web import isolation
 
@@ -260,7 +270,7 @@ def _run_model(plan: Plan, listing: Listing, number: int, starter: Connection) -
             limit_s=plan.web.timeout_s,
             linger_s=plan.web.drain_s + plan.web.shutdown_timeout_s + _END_S,
         ),
-        starter,
+        line,
     )
 
 

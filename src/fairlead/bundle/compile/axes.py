@@ -17,13 +17,13 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 import spox
 import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
 from fairlead.bundle.compile.columns import Float64, Value
 from fairlead.errors import NotCompilable
+from fairlead.predict.runtime import ort
 
 Keys = npt.NDArray[np.uint64]
 Test = Literal["at most", "below", "nan"]
