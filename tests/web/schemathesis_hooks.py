@@ -1,21 +1,99 @@
-"""What test_schemathesis.py tells schemathesis: which refusals of described data are no findings."""
+"""What test_schemathesis.py tells schemathesis: bodies that are no JSON, and which refusals are no findings."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
+import zlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import pyarrow as pa
 import schemathesis
+from hypothesis import strategies as st
 from schemathesis.openapi.checks import RejectedPositiveData
 
-# Of these forms a JSON schema can say only that they are strings, so that any text counts as good data.
-NOT_JSON = (
-    "text/csv",
-    "application/jsonlines",
-    "application/octet-stream",
-    "application/vnd.apache.arrow.stream",
+Rows = Sequence[dict[str, Any]]
+
+CSV = "text/csv"
+LINES = "application/jsonlines"
+ARROW = "application/vnd.apache.arrow.stream"
+OCTETS = "application/octet-stream"
+# A row for each of the models, good but for what is drawn into it.
+RECORDS: Rows = (
+    {"tenure": 41, "charges": 79.85, "contract": "yearly"},
+    {"size": 3.5, "town": "Delft"},
+    {"since": "2024-02-29T12:30:00Z", "express": True, "pieces": 2, "weight": 1.5, "note": "brittle"},
+    {"sepal_length": 7.7, "sepal_width": 3.0, "petal_length": 6.1, "petal_width": 2.3},
 )
+
+
+def _csv(rows: Rows) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def _lines(rows: Rows) -> bytes:
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+
+
+def _arrow(rows: Rows) -> bytes:
+    table = pa.table({name: [row[name] for row in rows] for name in rows[0]})
+    out = pa.BufferOutputStream()
+    with pa.ipc.new_stream(out, table.schema) as stream:
+        stream.write_table(table)
+    return bytes(out.getvalue().to_pybytes())
+
+
+def _tensors(rows: Rows) -> bytes:
+    """Write numbers in bytes, behind a line of JSON with all the rest."""
+    inputs, tail = [], b""
+    for name, value in rows[0].items():
+        tensor: dict[str, Any] = {"name": name, "shape": [len(rows)]}
+        values = [row[name] for row in rows]
+        if isinstance(value, float) and None not in values:
+            data = pa.array(values, pa.float64()).buffers()[1].to_pybytes()[: 8 * len(rows)]
+            inputs.append({**tensor, "datatype": "FP64", "parameters": {"binary_data_size": len(data)}})
+            tail += data
+        else:
+            datatype = {bool: "BOOL", int: "INT64", float: "FP64", str: "BYTES"}[type(value)]
+            inputs.append({**tensor, "datatype": datatype, "data": values})
+    return json.dumps({"inputs": inputs}).encode() + b"\n" + tail
+
+
+@st.composite
+def _bodies(draw: Any, write: Callable[[Rows], bytes]) -> bytes:
+    record = draw(st.sampled_from(RECORDS))
+    rows = [dict(record) for _ in range(draw(st.integers(1, 3)))]
+    rows[-1] |= draw(st.fixed_dictionaries({}, optional=dict.fromkeys(record, st.none())))
+    body = write(rows)
+    if draw(st.booleans()):
+        return body
+    start, stop = sorted((draw(st.integers(0, len(body))), draw(st.integers(0, len(body)))))
+    return body[:start] + draw(st.binary(max_size=8)) + body[stop:]
+
+
+for media_type, write in ((CSV, _csv), (LINES, _lines), (ARROW, _arrow), (OCTETS, _tensors)):
+    schemathesis.openapi.media_type(media_type, _bodies(write))
+
+
+@schemathesis.hook
+def before_call(context: Any, case: Any, kwargs: Any) -> None:
+    """Ask for one form of answer or another, and tell where bytes of tensors begin."""
+    body = case.body if isinstance(case.body, bytes) else repr((case.query, case.body)).encode()
+    forms = ("application/json", "*/*", CSV, ARROW, LINES)
+    case.headers.setdefault("Accept", forms[zlib.crc32(body) % len(forms)])
+    if case.media_type == OCTETS and b"\n" in body:
+        case.headers["Inference-Header-Content-Length"] = str(body.index(b"\n") + 1)
+
+
+# Of these forms a JSON schema can say only that they are strings, so that any text counts as good data.
+NOT_JSON = (CSV, LINES, ARROW, OCTETS)
 # What a JSON schema has no words for, by a problem's path, what it expected and what it got.
 UNSAYABLE = re.compile(
     # 41.0 is an integer to JSON Schema; to a feature of type int, a shape or a tensor of INT64 only 41 is.

@@ -12,11 +12,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pandas as pd
 import pytest
 
@@ -89,13 +87,15 @@ def findings(server: Any, folder: Path, *options: str, config: str = "") -> int:
     how += ["--report", "json", "--report-json-path", str(report)]
     run = subprocess.run(
         [*command, server.url + "/openapi.json", *how, *options],
-        capture_output=True, text=True, timeout=TIMEOUT_S, cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        cwd=folder,
     )
     assert run.returncode == 0, run.stdout + run.stderr
     count: int = json.loads(report.read_text())["test_cases"]["generated"]
     print(f"{count} requests")
     return count
-
 
 
 def test_models_side_by_side(
@@ -113,7 +113,9 @@ def test_a_model_alone_behind_keys(start: Any, iris_bundle: Path, keys_file: Pat
 
 
 @pytest.mark.parametrize("name", ["churn", "none"])
-def test_models_come_and_go(start: Any, churn_bundle: Path, price_bundle: Path, keys_file: Path, tmp_path: Path, name: str) -> None:
+def test_models_come_and_go(
+    start: Any, churn_bundle: Path, price_bundle: Path, keys_file: Path, tmp_path: Path, name: str
+) -> None:
     only = ("--include-path-regex", "^/v2/repository/")
     with start(churn_bundle, price_bundle, more=("--api-keys-file", str(keys_file))) as server:
         findings(server.wait_until_ready(), tmp_path, *SHOW_KEY, *only, config=f'[parameters]\n"path.name" = "{name}"')

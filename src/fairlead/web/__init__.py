@@ -1,7 +1,7 @@
 """Predictions over HTTP.
 
-Layer L3: on top of `predict` and `bundle`, beside the other modes and never importing them. The hot
-routes are raw ASGI, everything else is Starlette behind them; only `process` knows uvicorn.
+Layer L3: on top of `predict`, `bundle` and `monitor`, beside the other modes and never importing them. Predictions
+are `Call`s to an `Endpoint`, everything else is Starlette; only `process` and `protocol` know uvicorn.
 """
 
 from __future__ import annotations

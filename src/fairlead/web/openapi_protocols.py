@@ -191,14 +191,14 @@ def _infer(manifest: Manifest, example: Json | None) -> Json:
 
 def _metadata(manifest: Manifest) -> Json:
     names = {column.name: OF_OUTPUT[column.type] for column in columns_of(manifest)}
-    tensors = array({"$ref": "#/components/schemas/Tensor"})
+    listed = array({"$ref": "#/components/schemas/Tensor"})
     answer = closed(
         {
             "name": {"const": manifest.name},
             "versions": array(_TEXT),
             "platform": _TEXT,
-            "inputs": tensors,
-            "outputs": {**tensors, "description": f"{', '.join(names)}"},
+            "inputs": listed,
+            "outputs": {**listed, "description": f"{', '.join(names)}"},
         }
     )
     return _operation(f"v2_metadata_{manifest.name}", manifest.name, "Its tensors", good(answer), ASKED)
