@@ -69,8 +69,8 @@ def _tensors(rows: Rows) -> bytes:
 @st.composite
 def _bodies(draw: Any, write: Callable[[Rows], bytes]) -> bytes:
     record = draw(st.sampled_from(RECORDS))
-    rows = [dict(record) for _ in range(draw(st.integers(1, 3)))]
-    rows[-1] |= draw(st.fixed_dictionaries({}, optional=dict.fromkeys(record, st.none())))
+    nulls = st.fixed_dictionaries({}, optional=dict.fromkeys(record, st.none()))
+    rows = [record, *({**record, **draw(nulls)} for _ in range(draw(st.integers(0, 2))))]
     body = write(rows)
     if draw(st.booleans()):
         return body
@@ -108,6 +108,9 @@ UNSAYABLE = re.compile(
     # Rows whose values have to be in the order of names that stand elsewhere.
     r"|\$\.dataframe_split\.data\[.*"
 )
+# A moment before the year 1 or after 9999 in UTC, though not where its offset is; and a leap second.
+BEYOND_TIME = re.compile(r"000[01]-01-01|9999-12-31|:60")
+NO_MOMENT = re.compile(r".* a date and time \(RFC 3339\), got a string of another form")
 
 
 @schemathesis.hook
@@ -119,4 +122,6 @@ def filter_failure(context: Any, failure: Any, case: Any, response: Any) -> bool
         return False
     problems = json.loads(response.content)["errors"]
     told = [f"{problem['path']} {problem['expected']}, got {problem['got']}" for problem in problems]
-    return not told or not all(UNSAYABLE.fullmatch(one) for one in told)
+    if BEYOND_TIME.search(repr((case.query, case.body))):
+        told = [one for one in told if not NO_MOMENT.fullmatch(one)]
+    return not problems or not all(UNSAYABLE.fullmatch(one) for one in told)

@@ -26,9 +26,9 @@ _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Prediction:
-    """What an engine gives for a batch.
+    """What an engine gives for a batch. Not frozen: to make it is a part of every request.
 
     Parameters
     ----------
@@ -75,8 +75,9 @@ class OutputFormatter:
 
     def rows(self, prediction: Prediction) -> list[dict[str, Any]]:
         """Make the answers, in the order of the batch."""
+        names = self._names
         columns = [make(prediction) for make in self._columns]
-        return [dict(zip(self._names, row, strict=True)) for row in zip(*columns, strict=True)]
+        return [dict(zip(names, row)) for row in zip(*columns)]  # noqa: B905 -- `strict` costs as much as the rest
 
     def _check(self, output: Output, has_probabilities: bool) -> None:
         if output.source == "prediction" and output.comparison is not None and self._has_text_labels:
@@ -92,9 +93,12 @@ class OutputFormatter:
     def _column_maker(self, output: Output) -> Callable[[Prediction], list[Any]]:
         source = self._source(output)
         if output.comparison is None:
-            return lambda prediction: _to_list(source(prediction))
+            return source if self._gives_list(output) else lambda prediction: _to_list(source(prediction))
         compare, threshold = _COMPARE[output.comparison], output.threshold
         return lambda prediction: _to_list(compare(_numbers(source(prediction), output.name), threshold))
+
+    def _gives_list(self, output: Output) -> bool:
+        return output.source == "probabilities" or (output.source == "prediction" and bool(self._labels))
 
     def _source(self, output: Output) -> Callable[[Prediction], Any]:
         if output.source == "prediction":
@@ -102,7 +106,8 @@ class OutputFormatter:
         if output.source == "probabilities":
             labels = self._labels
             return lambda prediction: [
-                dict(zip(labels, row, strict=True)) for row in _probabilities(prediction).tolist()
+                dict(zip(labels, row))  # noqa: B905 -- as above
+                for row in _probabilities(prediction).tolist()
             ]
         if output.label is None:
             return lambda prediction: _probabilities(prediction).max(axis=1)
@@ -133,7 +138,7 @@ def _probabilities(prediction: Prediction) -> npt.NDArray[np.float64]:
 
 
 def _to_list(column: Any) -> list[Any]:
-    return list(column.tolist() if isinstance(column, np.ndarray) else column)
+    return column.tolist() if isinstance(column, np.ndarray) else list(column)
 
 
 def _plain(values: Any) -> Any:
