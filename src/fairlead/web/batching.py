@@ -21,7 +21,7 @@ from fairlead.predict.validate import Row
 from fairlead.web.calls import Call
 from fairlead.web.jobs import Job
 from fairlead.web.problems import Refusal
-from fairlead.web.runners import Cost, Done, Runner
+from fairlead.web.runners import Cost, Runner
 
 # How long one batch may hold up what comes after it: on the loop everything else waits for it too.
 _LOOP_BUDGET_NS = 2_000_000
@@ -53,14 +53,13 @@ class EngineDied(Exception):
 class Batch:
     """Rows of one job or several that are run together."""
 
-    __slots__ = ("deaths", "done", "pieces", "rows", "started_ns")
+    __slots__ = ("deaths", "pieces", "rows", "started_ns")
 
     def __init__(self, pieces: list[tuple[Job, Sequence[int]]], rows: Sequence[Row]) -> None:
         self.pieces = pieces
         self.rows = rows
         self.deaths = 0
         self.started_ns = 0
-        self.done: Done | None = None
 
     @property
     def is_over(self) -> bool:
@@ -220,8 +219,7 @@ class Batcher:
             self._running.add(batch)
             self._running_rows += len(batch.rows)
             batch.started_ns = perf_counter_ns()
-            batch.done = partial(self._done, batch)
-            self.runner.run(batch.rows, batch.done)
+            self.runner.run(batch.rows, partial(self._done, batch))
             if self.runner.place == "loop":
                 break  # others get their turn before the next batch
 

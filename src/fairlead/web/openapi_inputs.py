@@ -52,7 +52,7 @@ TENSOR: Json = {
 }
 
 
-def records(manifest: Manifest) -> Json:
+def instance(manifest: Manifest) -> Json:
     """Describe a record, as an object or as an array in the schema's order."""
     record = {"$ref": f"#/components/schemas/{manifest.name}.record"}
     items = [_value(manifest.schema, feature) for feature in manifest.schema.features]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fairlead.bundle.manifest import Manifest
+from fairlead.web import openapi_inputs
 from fairlead.web.dialects.outputs import columns_of
 from fairlead.web.dialects.tensors import OF_FEATURE, OF_OUTPUT
 from fairlead.web.json_schema import Json
-from fairlead.web.openapi_inputs import DATATYPE, PARAMETERS, SIZES, TENSOR, columns, records, split, tensors
+from fairlead.web.openapi_inputs import DATATYPE, PARAMETERS, SIZES, TENSOR
 from fairlead.web.openapi_parts import ADMIN, ASKED, SENT, array, closed, good, responses_of, table
 
 _TEXT: Json = {"type": "string"}
@@ -109,7 +110,13 @@ PATHS: Json = {
 
 def model_schemas(manifest: Manifest) -> Json:
     """Describe what several paths of one model share, beside its record and its prediction."""
-    return {f"{manifest.name}.tensors": tensors(manifest.schema)}
+    key, schema = manifest.name, manifest.schema
+    return {
+        f"{key}.instance": openapi_inputs.instance(manifest),
+        f"{key}.columns": openapi_inputs.columns(schema),
+        f"{key}.frame": openapi_inputs.split(schema),
+        f"{key}.tensors": openapi_inputs.tensors(schema),
+    }
 
 
 def model_paths(manifest: Manifest, example: Json | None, is_alone: bool) -> Json:
@@ -209,7 +216,11 @@ def _predictions(manifest: Manifest) -> Json:
 
 
 def _instances(manifest: Manifest, example: Json | None) -> Json:
-    schema = {"type": "object", "properties": {"instances": array(records(manifest))}, "required": ["instances"]}
+    schema = {
+        "type": "object",
+        "properties": {"instances": array({"$ref": f"#/components/schemas/{manifest.name}.instance"})},
+        "required": ["instances"],
+    }
     body: Json = {"schema": schema}
     if example is not None:
         body["examples"] = {"one record": {"value": {"instances": [example]}}}
@@ -227,13 +238,15 @@ _NO_ARRAYS: Json = {"additionalProperties": {"not": {"type": "array"}}}
 
 
 def _invocations(manifest: Manifest, example: Json | None) -> Json:
-    record = {"$ref": f"#/components/schemas/{manifest.name}.record"}
+    record, instance, columns, frame = (
+        {"$ref": f"#/components/schemas/{manifest.name}.{part}"} for part in ("record", "instance", "columns", "frame")
+    )
     forms: Json = {
-        "dataframe_split": split(manifest.schema),
+        "dataframe_split": frame,
         "dataframe_records": array(record),
-        "instances": array(records(manifest)),
+        "instances": array(instance),
         # An object with an array in it is one of columns.
-        "inputs": {"anyOf": [columns(manifest.schema), array(records(manifest)), {"allOf": [record, _NO_ARRAYS]}]},
+        "inputs": {"anyOf": [columns, array(instance), {"allOf": [record, _NO_ARRAYS]}]},
     }
     schema = {
         "oneOf": [{"type": "object", "properties": {name: form}, "required": [name]} for name, form in forms.items()]
