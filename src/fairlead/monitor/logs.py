@@ -108,7 +108,7 @@ class AccessLine(Struct, gc=False):
 
     Parameters
     ----------
-    time : RFC 3339, in UTC, with milliseconds; of the turn of the event loop.
+    time : RFC 3339, in UTC, with milliseconds; of the answer.
     level, logger, message : as of any other line.
     pid : of the process that answered.
     method, path : of the request; a path that is long or not printable ASCII is percent-encoded and cut.
@@ -149,13 +149,15 @@ LOGGER = "fairlead.access"
 MAX_PATH = 1024
 MAX_PENDING_BYTES = 1024 * 1024
 RETRY_S = 0.05
+# Lines are written together so often: one write for each would cost more than the prediction.
+WRITE_S = 0.01
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 
 class AccessLog:
     """Writes a line for each request, without holding one up.
 
-    Lines of one turn of the event loop are written at its end; without an event loop, at once. What a slow
+    On an event loop lines are written every hundredth of a second; without one, at once. What a slow
     reader leaves is kept up to `MAX_PENDING_BYTES`; the rest is dropped, and the next line tells how many. Lines
     of several processes to one pipe do not mix. Threads may share it.
 
@@ -183,6 +185,7 @@ class AccessLog:
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._now = ""
+        self._now_ms = 0
         self._lines: list[AccessLine] = []
         self._pending = bytearray()
         self._told = self.dropped
@@ -198,6 +201,9 @@ class AccessLog:
         ----------
         model, version : empty for a route of no model.
         """
+        ms = time.time_ns() // 1_000_000
+        if ms != self._now_ms:
+            self._now_ms, self._now = ms, _rfc3339(ms)
         if not self._is_armed:
             self._arm()
         path = request.path
@@ -250,13 +256,12 @@ class AccessLog:
             self._give_up()
 
     def _arm(self) -> None:
-        self._now = _rfc3339(time.time_ns() // 1_000_000)
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             return
         self._is_armed = True
-        loop.call_soon(self.flush)
+        loop.call_later(WRITE_S, self.flush)
 
     def _retry(self) -> None:
         """Try again later, should no request come that would."""
