@@ -143,9 +143,8 @@ def test_loop_that_ends_takes_no_line_along(pipe: Pipe) -> None:
     assert len(pipe.lines()) == 2
 
 
-@pytest.mark.parametrize("log_format", ["json", "text"])
-def test_request_cannot_write_lines_of_its_own(pipe: Pipe, log_format: logs.LogFormat) -> None:
-    log = AccessLog(pipe.writer, log_format)
+def test_request_cannot_write_lines_of_its_own(pipe: Pipe) -> None:
+    log = AccessLog(pipe.writer)
     log.write(Asked(method="GET", path=f"/{EVIL}", client=EVIL, request_id=EVIL.encode()), 404, 1000)
     log.write(Asked(path="/\udcff\ud800"), 404, 1000)
     written = pipe.read()
@@ -153,8 +152,7 @@ def test_request_cannot_write_lines_of_its_own(pipe: Pipe, log_format: logs.LogF
     assert b"\x1b" not in written
     assert b"%0A" in written
     assert log.dropped == 0
-    if log_format == "json":
-        assert [json.loads(line)["status"] for line in written.splitlines()] == [404, 404]
+    assert [json.loads(line)["status"] for line in written.splitlines()] == [404, 404]
 
 
 def test_long_path_is_cut(pipe: Pipe) -> None:
@@ -183,14 +181,6 @@ def test_what_cannot_be_encoded_costs_no_answer(pipe: Pipe, caplog: pytest.LogCa
     assert "1 lines of the access log cannot be encoded" in caplog.text
     log.write(Asked(), 200, 1000)
     assert [line["dropped"] for line in pipe.lines()] == [1]
-
-
-def test_text_is_for_people(pipe: Pipe) -> None:
-    AccessLog(pipe.writer, "text").write(Asked(path='/a "b"'), 200, 1_234_567)
-    pattern = (
-        r'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO \d+ fairlead\.access: 192\.0\.2\.1 - "POST /a%20%22b%22 HTTP/1\.1"'
-    )
-    assert re.fullmatch(pattern + r" 200 1\.234ms\n", pipe.read().decode())
 
 
 def test_reader_that_stopped_holds_nobody_up(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:

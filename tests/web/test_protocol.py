@@ -442,7 +442,7 @@ def test_an_address_of_ipv6(churn_bundle: Path) -> None:
         with socket.socket(socket.AF_INET6) as probe:
             probe.bind(("::1", 0))
     except OSError:
-        pytest.skip("not in a clone of its own: no IPv6 here")
+        pytest.skip("no IPv6 on this machine")
     with Served(churn_bundle, host="::1") as server, Client(server) as client:
         assert client.ask(post(GOOD)).status == 200
 

@@ -1,7 +1,7 @@
 """Lines about what happened: for people or as JSON, of the service and of each request; ids to find them by.
 
-`configure` sets up `logging`. `AccessLog` bypasses it: lines are collected while requests are answered and
-written once a turn of the event loop. `RequestIds` and `TraceContext` tie lines, answers and spans together.
+`configure` sets up `logging`. `AccessLog` bypasses it: lines are collected while requests are answered, and
+written together. `RequestIds` and `TraceContext` tie lines, answers and spans together.
 
 Layer L2; imports msgspec and nothing of fairlead but its package.
 """
@@ -164,17 +164,15 @@ class AccessLog:
     Parameters
     ----------
     fd : file descriptor to write to; it stays open, and is not made non-blocking for others that share it.
-    log_format : ``json``, or ``text`` as uvicorn's.
 
     Attributes
     ----------
     dropped : lines that could not be written.
     """
 
-    def __init__(self, fd: int, log_format: LogFormat = "json") -> None:
+    def __init__(self, fd: int) -> None:
         self.dropped = 0
         self._fd = fd
-        self._encode = _as_text if log_format == "text" else _as_json
         self._is_file = stat.S_ISREG(os.fstat(fd).st_mode)
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
@@ -205,7 +203,7 @@ class AccessLog:
         if ms != self._now_ms:
             self._now_ms, self._now = ms, _rfc3339(ms)
         if not self._is_armed:
-            self._arm()
+            self._arm(WRITE_S)
         path = request.path
         if len(path) > MAX_PATH or not (path.isascii() and path.isprintable()):
             path = quote(path[:MAX_PATH], errors="replace")[:MAX_PATH]
@@ -246,7 +244,7 @@ class AccessLog:
                 self._collect(lines)
             self._drain(0)
             if self._pending:
-                self._retry()
+                self._arm(RETRY_S)
 
     def close(self, timeout_s: float = 1.0) -> None:
         """Write what is left, waiting for a slow reader for so long; for the end of the process."""
@@ -255,22 +253,14 @@ class AccessLog:
             self._drain(timeout_s)
             self._give_up()
 
-    def _arm(self) -> None:
+    def _arm(self, wait_s: float) -> None:
+        """Have `flush` called later; without an event loop whoever writes next does it."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             return
         self._is_armed = True
-        loop.call_later(WRITE_S, self.flush)
-
-    def _retry(self) -> None:
-        """Try again later, should no request come that would."""
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            return
-        self._is_armed = True
-        loop.call_later(RETRY_S, self.flush)
+        loop.call_later(wait_s, self.flush)
 
     def _collect(self, lines: Sequence[AccessLine]) -> None:
         if len(self._pending) > MAX_PENDING_BYTES:
@@ -279,7 +269,7 @@ class AccessLog:
         if self._told != self.dropped:
             lines[0].dropped = self._told = self.dropped
         try:
-            self._pending += self._encode(lines)
+            self._pending += _as_json(lines)
         except Exception:
             logger.exception("%s lines of the access log cannot be encoded", len(lines))
             self.dropped += len(lines)
@@ -319,24 +309,6 @@ def _as_json(lines: Sequence[AccessLine]) -> bytes:
     # Beyond ASCII there are characters that move a terminal's cursor, or end a line to some readers.
     dicts = [{k: v for k, v in msgspec.structs.asdict(line).items() if v is not UNSET} for line in lines]
     return "".join(f"{json.dumps(fields)}\n" for fields in dicts).encode()
-
-
-def _as_text(lines: Sequence[AccessLine]) -> bytes:
-    now = _local_time()
-    texts = []
-    for line in lines:
-        client = quote(line.client, SAFE_IN_TEXT, errors="replace") if line.client else "-"
-        asked = f'"{line.method} {quote(line.path, SAFE_IN_TEXT)} HTTP/1.1"'
-        lost = f" ({line.dropped} lines lost so far)" if line.dropped is not UNSET else ""
-        texts.append(
-            f"{now} {line.level} {line.pid} {line.logger}: {client} - {asked} {line.status} "
-            f"{line.duration_ms:.3f}ms{lost}\n"
-        )
-    return "".join(texts).encode()
-
-
-# All of printable ASCII but the space and the quotation mark, which would end the path to a reader.
-SAFE_IN_TEXT = "".join(map(chr, range(0x21, 0x7F))).replace('"', "")
 
 
 class RequestIds:
@@ -441,8 +413,3 @@ def _rfc3339(ms: int) -> str:
 @lru_cache(maxsize=2)
 def _utc(seconds: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-
-
-def _local_time() -> str:
-    seconds, ms = divmod(time.time_ns() // 1_000_000, 1000)
-    return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(seconds))},{ms:03d}"

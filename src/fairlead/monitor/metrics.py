@@ -473,7 +473,7 @@ class _Merged:
     def __init__(self, directory: Path) -> None:
         from prometheus_client.multiprocess import MultiProcessCollector
 
-        collector = MultiProcessCollector(None, str(directory))  # type: ignore[no-untyped-call]
+        collector = MultiProcessCollector(None, str(directory))  # type: ignore[no-untyped-call]  # has no types
         self._metrics: list[Metric] = sorted(
             collector.collect(),  # type: ignore[no-untyped-call]
             key=lambda metric: metric.name,

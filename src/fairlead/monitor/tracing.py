@@ -18,26 +18,15 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from importlib.metadata import entry_points
-from typing import Any, Protocol
+from typing import Any
 
 from fairlead.errors import MissingExtra
 from fairlead.extras import require
-from fairlead.monitor.logs import SAMPLED, TraceContext, new_trace
+from fairlead.monitor.logs import SAMPLED, Request, TraceContext, new_trace
 
 EXTRA = "tracing"
 SERVICE = "fairlead"
 METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
-
-
-class Request(Protocol):
-    """What is told of a request besides its answer."""
-
-    @property
-    def method(self) -> str: ...
-    @property
-    def path(self) -> str: ...
-    @property
-    def trace(self) -> TraceContext | None: ...
 
 
 class Tracer:

@@ -135,7 +135,6 @@ class Batcher:
         self._alarm_ns = math.inf
 
     def _set_cost(self, cost: Cost) -> None:
-        self.cost = cost
         self._budget_ns = _LOOP_BUDGET_NS if self.runner.place == "loop" else _BUDGET_NS
         # What is measured on one example may be far from what others take: the first batches show it.
         most = _MAX_BATCH_ROWS if self.runner.place == "loop" else _FIRST_BATCH_ROWS

@@ -20,17 +20,16 @@ from fairlead.config import WebSettings
 from fairlead.monitor.logs import AccessLog, RequestIds, parse_traceparent, valid_request_id
 from fairlead.web import wire
 from fairlead.web.calls import Call
+from fairlead.web.keys import Keys
 from fairlead.web.problems import Header, Refusal
 
 if TYPE_CHECKING:
     from fairlead.monitor.metrics import Metrics
     from fairlead.monitor.tracing import Tracer
-    from fairlead.web.keys import Keys
     from fairlead.web.models import Model
     from fairlead.web.rate_limit import RateLimiter
 
 logger = logging.getLogger("fairlead.web")
-API_KEYS = frozenset({"FAIRLEAD_API_KEYS", "FAIRLEAD_API_KEYS_FILE"})
 # Sent with every answer: what is served is data, never to be taken for a page or kept by a cache.
 SAFE: tuple[Header, ...] = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 
@@ -169,16 +168,14 @@ def make_gate(settings: WebSettings, run_directory: Path | None = None) -> Gate:
     ConfigError
         When the API keys cannot be read.
     """
-    keys = limiter = metrics = access_log = tracer = None
-    if API_KEYS & os.environ.keys() or settings.api_keys_file is not None:
-        from fairlead.web.keys import Keys
+    limiter = metrics = access_log = tracer = None
+    keys = Keys.read(os.environ, None if settings.api_keys_file is None else Path(settings.api_keys_file))
+    if keys is not None:
         from fairlead.web.rate_limit import RateLimiter
 
-        keys = Keys.read(os.environ, None if settings.api_keys_file is None else Path(settings.api_keys_file))
-        if keys is not None:
-            limiter = RateLimiter(keys, None if run_directory is None else run_directory / "limits")
-            for warning in keys.warnings:
-                logger.warning(warning)
+        limiter = RateLimiter(keys, None if run_directory is None else run_directory / "limits")
+        for warning in keys.warnings:
+            logger.warning(warning)
     if settings.metrics:
         from fairlead.monitor.metrics import Metrics
 

@@ -269,7 +269,7 @@ class ProcessRunner:
             peer = _Peer(self)
             with suppress(OSError):
                 with _Address(path) as address:
-                    await loop.create_unix_connection(lambda peer=peer: peer, address)  # type: ignore[misc]
+                    await loop.create_unix_connection(lambda peer=peer: peer, address)  # type: ignore[misc]  # mypy cannot infer a default
                 await peer.over.wait()
             await asyncio.sleep(_RECONNECT_S)
 

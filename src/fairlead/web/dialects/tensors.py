@@ -196,7 +196,7 @@ def column(values: Values) -> list[Any]:
         return values
     numbers: list[Any] = values.tolist()
     if values.dtype.kind == "f" and np.isnan(values).any():
-        return [None if number != number else number for number in numbers]  # noqa: PLR0124
+        return [None if number != number else number for number in numbers]  # noqa: PLR0124  # NaN is not itself
     return numbers
 
 
