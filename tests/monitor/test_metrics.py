@@ -17,8 +17,10 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 from prometheus_client.samples import Sample
 
-from fairlead.monitor import metrics as module
-from fairlead.monitor.metrics import FAMILIES, Metrics, bury, prepare_directory, remove_directory
+from fairlead.monitor import number_files
+from fairlead.monitor.metrics import FAMILIES, Metrics
+from fairlead.monitor.number_files import bury
+from fairlead.monitor.run_directory import prepare_directory, remove_directory
 from monitor.peers import count_and_stay, count_until_killed
 
 DOCS = Path(__file__).parents[2] / "docs" / "observability.md"
@@ -166,7 +168,7 @@ def test_nobody_reads_while_the_dead_are_merged(metrics: Metrics, tmp_path: Path
         # A dead process with a file as it would have written it.
         other = tmp_path / "other.new"
         other.write_bytes(mine.read_bytes())
-        with module._locked(tmp_path, fcntl.LOCK_EX):
+        with number_files.locked(tmp_path, fcntl.LOCK_EX):
             other.rename(tmp_path / f"counter_fairlead-{10**7 + pid}.db")
         bury(tmp_path, 10**7 + pid)
     ended.set()
@@ -305,7 +307,8 @@ def test_others_get_the_plain_format(metrics: Metrics, accept: str) -> None:
 
 def test_metrics_of_the_model_itself_are_shown_too(tmp_path: Path) -> None:
     script = """
-from fairlead.monitor.metrics import Metrics, prepare_directory, remove_directory
+from fairlead.monitor.metrics import Metrics
+from fairlead.monitor.run_directory import prepare_directory, remove_directory
 directory = prepare_directory()
 metrics = Metrics()
 metrics.request("/predict", "iris", "1", 200, 1000, 1)
@@ -385,7 +388,8 @@ print(metrics.render()[0].decode().count("fairlead_unseen_values_total{{"))
 def test_library_is_not_imported_to_count(tmp_path: Path) -> None:
     script = """
 import sys
-from fairlead.monitor.metrics import Metrics, prepare_directory, remove_directory
+from fairlead.monitor.metrics import Metrics
+from fairlead.monitor.run_directory import prepare_directory, remove_directory
 directory = prepare_directory()
 metrics = Metrics()
 metrics.request("/predict", "iris", "1", 200, 1000, 1)

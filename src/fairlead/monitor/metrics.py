@@ -12,37 +12,29 @@ Source: https://prometheus.github.io/client_python/multiprocess/ and ``prometheu
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import fcntl
 import json
 import logging
-import mmap
 import os
-import shutil
-import struct
-import tempfile
 import threading
-import time
 import weakref
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 from fairlead.monitor import after_fork
+from fairlead.monitor.number_files import NumberFile, Numbers, bury, locked, owner_of
+from fairlead.monitor.run_directory import DIRECTORY_VARIABLE, make_directory, remove_directory
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
     from prometheus_client.registry import Collector
 
-DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-
 Kind = Literal["counter", "histogram", "gauge_livesum", "gauge_livemax"]
 Labels = tuple[str, ...]
-Numbers: TypeAlias = "memoryview[float]"
 Recorder: TypeAlias = "tuple[Numbers, int, Numbers, int, Numbers, int, list[int]]"
 
 logger = logging.getLogger("fairlead.monitor")
@@ -168,7 +160,7 @@ class Metrics:
     def __init__(self, directory: Path | None = None) -> None:
         given = directory or os.environ.get(DIRECTORY_VARIABLE)
         if given is None:
-            given = _make_directory()
+            given = make_directory()
             weakref.finalize(self, _remove_as, os.getpid(), given)
         self.directory = Path(given)
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -264,19 +256,19 @@ class Metrics:
         from prometheus_client.exposition import choose_encoder
 
         encoder, content_type = choose_encoder(_known_formats(accept))
-        with _locked(self.directory, fcntl.LOCK_SH):
+        with locked(self.directory, fcntl.LOCK_SH):
             merged = _Merged(self.directory)
         return encoder(cast("Collector", merged)), content_type
 
     def _open(self) -> None:
         """Begin with no number of this process; its files are made when there is a first."""
         self._lock = threading.Lock()
-        self._files: dict[Kind, _File] = {}
+        self._files: dict[Kind, NumberFile] = {}
         self._found: dict[tuple[str, Labels], tuple[Numbers, list[int]]] = {}
         self._requests: dict[tuple[str, str, str, int], Recorder] = {}
         infos = getattr(self, "_infos", set[tuple[str, str, str, str]]())
         self._infos: set[tuple[str, str, str, str]] = infos
-        for gauges in self.directory.glob(f"gauge_*_{_owner(os.getpid())}.db"):
+        for gauges in self.directory.glob(f"gauge_*_{owner_of(os.getpid())}.db"):
             # Of a process that had this one's id before.
             gauges.unlink()
         self._add(WORKERS_DIED, (), 0)
@@ -312,8 +304,8 @@ class Metrics:
         try:
             file = self._files.get(family.kind)
             if file is None:
-                name = f"{family.kind}_{_owner(os.getpid())}.db"
-                file = self._files[family.kind] = _File(self.directory / name)
+                name = f"{family.kind}_{owner_of(os.getpid())}.db"
+                file = self._files[family.kind] = NumberFile(self.directory / name)
             return file.find(keys)
         except OSError as error:
             # Answers go on without: what does not fit is counted where nobody sees it.
@@ -321,150 +313,10 @@ class Metrics:
             return _nowhere(len(keys))
 
 
-def prepare_directory() -> Path:
-    """Make the private directory that the processes of one service share, and tell it to the environment.
-
-    For the process that starts the others, before it does. It is below the environment's directory if that
-    has one, else in memory: where a disk holds mapped files, writing them back stops who adds to them.
-
-    Returns
-    -------
-    The directory, for `remove_directory` at the end.
-    """
-    directory = _make_directory()
-    os.environ[DIRECTORY_VARIABLE] = str(directory)
-    return directory
-
-
-def remove_directory(directory: Path) -> None:
-    """Remove what `prepare_directory` made."""
-    shutil.rmtree(directory, ignore_errors=True)
-    if os.environ.get(DIRECTORY_VARIABLE) == str(directory):
-        del os.environ[DIRECTORY_VARIABLE]
-    owner = _owned.pop(str(directory), None)
-    if owner is not None:
-        os.close(owner)
-
-
 def _remove_as(pid: int, directory: Path) -> None:
     # A forked child comes by here at its end too.
     if os.getpid() == pid:
         remove_directory(directory)
-
-
-def bury(directory: Path, pid: int) -> None:
-    """Take away the gauges of a process that ended, and add its counts to those of all the dead.
-
-    So there are files of the living, and one of each kind for the dead, however often a worker crashes.
-    Nobody reads while this writes.
-
-    Parameters
-    ----------
-    pid : of a process that was waited for, and so cannot write.
-    """
-    owners = (_owner(pid), str(pid))
-    with _locked(directory, fcntl.LOCK_EX):
-        for owner in owners:
-            for gauges in directory.glob(f"gauge_live*_{owner}.db"):
-                gauges.unlink()
-        for kind in ("counter", "histogram", "summary"):
-            files = [file for owner in owners if (file := directory / f"{kind}_{owner}.db").exists()]
-            if files:
-                _merge(files, directory / f"{kind}_dead.db")
-
-
-# The format of a file: how many bytes are used, padding, then entries of a key's length, the key, spaces up to
-# a multiple of 8, the value and a time that is not used here.
-_HEADER = struct.Struct("i4x")
-_LENGTH = struct.Struct("i")
-_VALUE = struct.Struct("dd")
-_SIZE_BYTES = 16 * 1024
-
-
-class _File:
-    """Named numbers in a file that is mapped into memory."""
-
-    def __init__(self, path: Path) -> None:
-        self._places: dict[str, int] = {}
-        if path.exists():
-            # Of a process that had this one's id before: its counts go on.
-            self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-            self._used, entries = _read(path)
-            self._places = {key: at // 8 for key, _, at in entries}
-            self._map(os.fstat(self._fd).st_size)
-            return
-        # A reader must never meet a file without a header.
-        new = path.with_suffix(".new")
-        self._fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        self._used = _HEADER.size
-        self._map(_SIZE_BYTES)
-        self._mapped[: _HEADER.size] = _HEADER.pack(self._used)
-        new.rename(path)
-
-    def find(self, keys: Iterable[str]) -> tuple[Numbers, list[int]]:
-        """Give the numbers of the file, and the places of some, made if need be."""
-        places = [self._places[key] if key in self._places else self._append(key) for key in keys]
-        return self._numbers, places
-
-    def _append(self, key: str) -> int:
-        entry = _entry(key, 0.0)
-        end = self._used + len(entry)
-        if end > len(self._mapped):
-            self._map(len(self._mapped) * 2)
-        self._mapped[self._used : end] = entry
-        self._mapped[: _LENGTH.size] = _LENGTH.pack(end)
-        self._used = end
-        self._places[key] = place = (end - _VALUE.size) // 8
-        return place
-
-    def _map(self, size: int) -> None:
-        """Map so many bytes; who holds numbers of the old mapping writes to the same file."""
-        # A hole in the file would kill the process, with SIGBUS, when the disk is full at the first write to it.
-        try:
-            os.posix_fallocate(self._fd, 0, size)
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
-                raise
-            os.truncate(self._fd, max(size, os.fstat(self._fd).st_size))
-        self._mapped = mmap.mmap(self._fd, size)
-        self._numbers = memoryview(self._mapped).cast("d")
-
-    def __del__(self) -> None:
-        with contextlib.suppress(AttributeError, OSError):
-            os.close(self._fd)
-
-
-def _entry(key: str, value: float) -> bytes:
-    encoded = key.encode()
-    spaces = b" " * (8 - (len(encoded) + _LENGTH.size) % 8)
-    return _LENGTH.pack(len(encoded)) + encoded + spaces + _VALUE.pack(value, 0.0)
-
-
-def _read(path: Path) -> tuple[int, list[tuple[str, float, int]]]:
-    """Give how much of a file is used, and each entry's key, value and place in bytes."""
-    data = path.read_bytes()
-    (used,) = _LENGTH.unpack_from(data)
-    entries, at = [], _HEADER.size
-    while at < used:
-        (length,) = _LENGTH.unpack_from(data, at)
-        key = data[at + _LENGTH.size : at + _LENGTH.size + length].decode()
-        at += _LENGTH.size + length + 8 - (length + _LENGTH.size) % 8
-        entries.append((key, _VALUE.unpack_from(data, at)[0], at))
-        at += _VALUE.size
-    return used, entries
-
-
-def _merge(files: Sequence[Path], into: Path) -> None:
-    totals: dict[str, float] = {}
-    for file in (*files, into) if into.exists() else files:
-        for key, value, _ in _read(file)[1]:
-            totals[key] = totals.get(key, 0.0) + value
-    entries = b"".join(_entry(key, value) for key, value in totals.items())
-    new = into.with_suffix(".new")
-    new.write_bytes(_HEADER.pack(_HEADER.size + len(entries)) + entries)
-    new.rename(into)
-    for file in files:
-        file.unlink()
 
 
 class _Merged:
@@ -502,62 +354,3 @@ def _known_formats(accept: str) -> str:
 
 def _nowhere(count: int) -> tuple[Numbers, list[int]]:
     return memoryview(bytearray(8 * count)).cast("d"), list(range(count))
-
-
-def _owner(pid: int) -> str:
-    # Not the library's own name: a model may use it for metrics of its own, in the same process.
-    return f"fairlead-{pid}"
-
-
-@contextlib.contextmanager
-def _locked(directory: Path, how: int) -> Iterator[None]:
-    lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, how)
-        yield
-    finally:
-        os.close(lock)
-
-
-# Kept open, and locked, as long as a directory's maker lives.
-_owned: dict[str, int] = {}
-_PREFIX = "fairlead-metrics-"
-_NEW_S = 60.0
-
-
-def _make_directory() -> Path:
-    base = _base()
-    _remove_orphans(base)
-    directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
-    owner = os.open(directory / "owner", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(owner, fcntl.LOCK_EX)
-    _owned[str(directory)] = owner
-    return directory
-
-
-def _base() -> Path:
-    given = os.environ.get(DIRECTORY_VARIABLE)
-    if given:
-        base = Path(given)
-        # A service inside a service: beside its directory, not in it, where it would go with it.
-        if base.name.startswith(_PREFIX):
-            return base.parent
-        base.mkdir(parents=True, exist_ok=True)
-        return base
-    memory = Path("/dev/shm")
-    return memory if os.access(memory, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
-
-
-def _remove_orphans(base: Path) -> None:
-    """Remove directories whose makers were killed."""
-    for orphan in base.glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError):
-            about = orphan.lstat()
-            if about.st_uid != os.getuid() or time.time() - about.st_mtime < _NEW_S or orphan.is_symlink():
-                continue
-            owner = os.open(orphan / "owner", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(orphan, ignore_errors=True)
-            finally:
-                os.close(owner)

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from fairlead.config import ModelSettings, WebSettings
 from fairlead.errors import ServeError
-from fairlead.monitor import logs, metrics
+from fairlead.monitor import logs
+from fairlead.monitor.run_directory import prepare_directory, remove_directory
 from fairlead.web.models import Listing, Model, load, load_all, predict_path, verify
 
 Run = Callable[[socket.socket, Callable[[], None]], None]
@@ -68,11 +69,11 @@ def serve(models: Sequence[ModelSettings], web: WebSettings) -> None:
 
 @contextmanager
 def _run_directory() -> Iterator[Path]:
-    directory = metrics.prepare_directory()
+    directory = prepare_directory()
     try:
         yield directory
     finally:
-        metrics.remove_directory(directory)
+        remove_directory(directory)
 
 
 def prepare(plan: Plan, line: Connection | None = None) -> tuple[list[Listing], Run]:
