@@ -38,8 +38,10 @@ test: $(TEST) $(PACKAGE) ## everything that has to pass: style, types, layers, t
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2 --cov --cov-report=term
 
-benchmark: $(PACKAGE) ## measure one row, start, memory and build against targets, into benchmarks/RESULTS.md
-	@for one in predictor start build; do $(BIN)/python benchmarks/$$one.py; done
+benchmark: $(TEST) $(PACKAGE) ## measure one row, start, memory, build, swap and many models against targets, into benchmarks/RESULTS.md
+	@for one in predictor start build many_models; do $(BIN)/python benchmarks/$$one.py; done
+	@if command -v wrk > /dev/null; then $(BIN)/python benchmarks/swap.py; \
+	else echo "benchmarks/swap.py is left out: no wrk on PATH, sudo apt-get install wrk"; fi
 
 bench: $(PACKAGE) ## measure the web service against its peers, into docs/benchmarks.md (needs wrk, a quiet machine, half an hour)
 	@$(BIN)/python benchmarks/service/run.py $(BENCH)

@@ -32,7 +32,7 @@ from fairlead.predict.predictor import Predictor, load
 from fairlead.web import wire
 from fairlead.web.app import App
 from fairlead.web.gate import make_gate
-from fairlead.web.models import load_all
+from fairlead.web.models import Loader, load_all
 from fairlead.web.protocol import Protocol
 
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -159,7 +159,7 @@ async def one(bundle: Path, requests: Sequence[bytes], together: int, log: bool 
     if log is None:
         return await microseconds(echo, HttpToolsProtocol, requests, together)
     web = WebSettings(access_log=log)
-    app = App(load_all([ModelSettings(str(bundle))], web.max_queue_rows), make_gate(web))
+    app = App(load_all([ModelSettings(str(bundle))], Loader(web.max_queue_rows)), make_gate(web))
     return await microseconds(app, Protocol.bound_to(app), requests, together)
 
 

@@ -16,6 +16,9 @@ ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
 NOT_SHARED = "not in a clone of its own:"
 
+# Servers that models are kept on; started by the first test that asks for one.
+pytest_plugins = ["registry"]
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:

@@ -6,11 +6,13 @@ import io
 import json
 import os
 import pickle
+import pty
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +26,12 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 import fairlead
 from fairlead import cli
 from fairlead.bundle.read import open_bundle
+from registry import MlflowServer
 
 COMMAND = [sys.executable, "-m", "fairlead"]
 GOOD = {"sepal_length": 7.7, "sepal_width": 3.0, "petal_length": 6.1, "petal_width": 2.3}
 SECRET = "s3cr3t-98765"
+VERBS = ("build", "inspect", "predict", "serve", "fetch", "register")
 
 
 @dataclass
@@ -38,8 +42,11 @@ class Done:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Done]:
     """Give `run(*arguments, stdin=b"")`; whatever it ends in, it ends without a traceback."""
+    monkeypatch.setenv("FAIRLEAD_CACHE_DIRECTORY", str(tmp_path_factory.mktemp("cache")))
 
     def go(*arguments: object, stdin: bytes = b"") -> Done:
         capsys.readouterr()
@@ -68,7 +75,7 @@ def model_file(sample: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -
 
 def test_help_and_version(run: Any) -> None:
     assert run("--version").out == f"fairlead {fairlead.__version__}\n"
-    for arguments in (["--help"], ["-h"], *[[verb, "--help"] for verb in ("build", "inspect", "predict", "serve")]):
+    for arguments in (["--help"], ["-h"], *[[verb, "--help"] for verb in VERBS]):
         done = run(*arguments)
         assert (done.code, done.err) == (0, "")
         assert "Usage:" in done.out
@@ -102,16 +109,82 @@ def test_serving_nothing_is_2_and_says_what_to_do(run: Any) -> None:
     assert done.err == "fairlead: no model to serve: name at least one bundle\n"
 
 
-@pytest.mark.parametrize("verb", ["inspect", "serve", "predict"])
+@pytest.mark.parametrize("verb", ["inspect", "serve", "predict", "fetch"])
 def test_what_is_no_bundle_is_2(run: Any, verb: str, tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    file.write_text("")
-    for path in (tmp_path, tmp_path / "missing", file):
+    for path in (tmp_path, tmp_path / "missing"):
         done = run(verb, path, *(["-"] if verb == "predict" else []))
         assert done.code == 2
         assert done.err.startswith(f"fairlead: {path}: not a bundle")
         assert done.err.count("\n") == 1
         assert done.out == ""
+
+
+def test_a_file_that_is_no_model_is_2(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    done = run("predict", file, "-")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"fairlead: {file}: expected a model in one of these formats, got none of them")
+
+
+def test_a_plain_model_is_built_into_the_cache(run: Any, model_file: Path) -> None:
+    answer = run("predict", model_file, "-", stdin=b'{"size": 110}')
+    assert json.loads(answer.out)["prediction"] == 1
+    fetched = run("fetch", model_file)
+    assert (fetched.code, fetched.err) == (0, "")
+    assert open_bundle(Path(fetched.out.strip())).manifest.name == "model"
+    told = json.loads(run("fetch", model_file, "--json").out)
+    assert (told["path"], told["built"], told["stale"]) == (fetched.out.strip(), True, None)
+    assert told["digest"] == json.loads(run("inspect", model_file, "--json").out)["digest"]
+
+
+def test_an_address_of_no_known_kind_is_2(run: Any) -> None:
+    for verb in (["fetch"], ["inspect"], ["build", "-o", "x"]):
+        done = run(*verb, "gs://bucket/model")
+        assert (done.code, done.out) == (2, "")
+        assert "s3://BUCKET/PREFIX" in done.err
+
+
+def test_models_come_from_where_they_live_and_go_there(
+    run: Any, model_file: Path, mlflow_server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in mlflow_server.environ.items():
+        if name != "HOME":
+            monkeypatch.setenv(name, value)
+    source = mlflow_server.s3.put("cli/model", model_file.parent)
+    built = run("build", source, "-o", tmp_path / "churn")
+    assert (built.code, built.err) == (0, "")
+    registered = run("register", tmp_path / "churn", "models:/cli-churn", "--alias", "champion")
+    assert registered.code == 0, registered.err
+    told = "cli-churn version 1: serve it with: fairlead serve models:/cli-churn@champion\n"
+    assert registered.out.endswith(told)
+    fetched = json.loads(run("fetch", "models:/cli-churn@champion", "--json").out)
+    assert (fetched["registry_version"], fetched["built"]) == ("1", False)
+    assert fetched["digest"] == open_bundle(tmp_path / "churn").digest
+    missing = run("inspect", "models:/cli-churn@nobody")
+    assert (missing.code, missing.out) == (2, "")
+    assert "champion" in missing.err
+
+
+def test_a_terminal_sees_how_far_it_is(model_file: Path, mlflow_server: MlflowServer, tmp_path: Path) -> None:
+    source = mlflow_server.s3.put("cli/shown", model_file.parent)
+    environ = os.environ | mlflow_server.environ | {"FAIRLEAD_CACHE_DIRECTORY": str(tmp_path), "TERM": "xterm"}
+    leader, follower = pty.openpty()
+    with subprocess.Popen([*COMMAND, "fetch", source], env=environ, stdout=subprocess.PIPE, stderr=follower) as command:
+        os.close(follower)
+        shown = b""
+        with suppress(OSError):  # as Linux ends a terminal that nobody writes to any more
+            while data := os.read(leader, 65536):
+                shown += data
+        assert command.stdout is not None
+        out = command.stdout.read()
+    os.close(leader)
+    assert command.returncode == 0
+    assert f"fetch {source}" in shown.decode()
+    assert "bytes" in shown.decode()
+    assert "build: compile" in shown.decode()
+    assert "\x1b[?25h" in shown.decode(), "the cursor is not given back"
+    assert Path(out.decode().strip()).is_dir()
 
 
 def test_inspect(run: Any, iris_bundle: Path) -> None:

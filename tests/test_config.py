@@ -12,12 +12,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlead.config import ModelSettings, Settings, WebSettings, read
+from fairlead.config import (
+    CacheSettings,
+    CanarySettings,
+    ModelSettings,
+    Settings,
+    ShadowSettings,
+    WebSettings,
+    read,
+)
 from fairlead.errors import ConfigError
 from pages import ROOT
 
 PAGE = (ROOT / "docs" / "config.md").read_text(encoding="utf-8")
 FIELDS = msgspec.structs.fields(WebSettings)
+
+
+NO_SOURCE = "expected the path of a bundle or where a model is kept, got nothing"
+SECRET = (
+    "a secret has no place here; API keys come, hashed, from the environment variable FAIRLEAD_API_KEYS or from the "
+    "file that web.api_keys_file names"
+)
 
 
 def write(folder: Path, text: str) -> Path:
@@ -62,6 +77,83 @@ def test_the_file_sets_models_and_web(tmp_path: Path) -> None:
     assert (web.timeout_s, web.cors_origins) == (2.0, ("https://a.example", "*"))
     assert (web.api_keys_file, web.tls_certificate) == (str(tmp_path / "keys"), "/c")
     assert (web.tls_key, web.tls_client_ca) == (str(tmp_path / "k"), None)
+
+
+def test_the_file_sets_canary_shadow_and_cache(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        """
+        models:
+          churn:
+            source: models:/churn@champion
+            refresh_s: 30
+            canary: {source: next, weight: 0.05, sticky: "header:x-user-id", max_error_rate: 0, max_latency_s: 0.2,
+                     min_requests: 10, window_s: 5}
+            shadow: {source: "s3://models/churn"}
+          lazy: {source: x, lazy: true, canary: {source: /srv/y}}
+        web: {memory_budget_bytes: 5000000000, state_directory: state}
+        cache: {directory: cache, max_bytes: 1, connect_timeout_s: 2, read_timeout_s: 3, timeout_s: 4}
+        """,
+    )
+    settings = read(path, {}, {})
+    assert settings.models["churn"] == ModelSettings(
+        "models:/churn@champion",
+        name="churn",
+        refresh_s=30,
+        canary=CanarySettings(str(tmp_path / "next"), 0.05, "header:x-user-id", 0, 0.2, 10, 5),
+        shadow=ShadowSettings("s3://models/churn"),
+    )
+    assert settings.models["lazy"].lazy
+    assert settings.models["lazy"].canary == CanarySettings("/srv/y")
+    assert settings.web.memory_budget_bytes == 5_000_000_000
+    assert settings.web.state_directory == str(tmp_path / "state")
+    assert settings.cache == CacheSettings(str(tmp_path / "cache"), 1, 2, 3, 4)
+
+
+@pytest.mark.parametrize("sticky", ["header:X-User-Id", "cookie:session", "feature:customer id", "feature:a:b"])
+def test_what_a_caller_is_known_by_is_a_header_a_cookie_or_a_feature(tmp_path: Path, sticky: str) -> None:
+    path = write(tmp_path, f"models: {{c: {{source: x, canary: {{source: y, sticky: '{sticky}'}}}}}}")
+    canary = read(path, {}, {}).models["c"].canary
+    assert canary is not None
+    assert canary.sticky == sticky
+
+
+@pytest.mark.parametrize("sticky", ["x-user-id", "header:", "header:a b", "cookie:a;b", "feature:", "ip:1", ""])
+def test_another_is_refused(tmp_path: Path, sticky: str) -> None:
+    path = write(tmp_path, f"models: {{c: {{source: x, canary: {{source: y, sticky: '{sticky}'}}}}}}")
+    expected = "expected header:NAME, cookie:NAME or feature:NAME"
+    assert problems(path) == [f"models.c.canary.sticky: {expected}, got {sticky!r}"]
+
+
+def test_what_is_wrong_with_a_model_its_canary_and_its_shadow_is_told_at_once(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        """
+        models:
+          churn: {refresh: 1, canary: {weigth: 0.1, weight: 1.5, max_latency_s: fast}, shadow: {source: x, weight: 1}}
+        cache: {max_byte: 1}
+        """,
+    )
+    assert problems(path, {"FAIRLEAD_CACHE_TIMEOUT_S": "ten"}, {"cache_directroy": "x"}) == [
+        "models.churn.canary.weigth: no such setting; did you mean weight?",
+        "models.churn.canary.weight: expected a share from 0 to 1, got 1.5",
+        "models.churn.canary.max_latency_s: expected seconds, more than 0 and at most 86400, got 'fast'",
+        f"models.churn.canary.source: {NO_SOURCE}",
+        "models.churn.shadow.weight: no such setting; known are source",
+        "models.churn.refresh: no such setting; did you mean refresh_s?",
+        f"models.churn.source: {NO_SOURCE}",
+        "cache.max_byte: no such setting; did you mean max_bytes?",
+        "FAIRLEAD_CACHE_TIMEOUT_S: expected seconds, more than 0 and at most 86400, got 'ten'",
+        "--cache-directroy: no such setting; did you mean --cache-directory?",
+    ]
+
+
+def test_the_cache_too_is_set_by_flags_over_environment_over_file(tmp_path: Path) -> None:
+    path = write(tmp_path, "cache: {directory: file, max_bytes: 1, timeout_s: 1, read_timeout_s: 1}")
+    environ = {"FAIRLEAD_CACHE_DIRECTORY": "environment", "FAIRLEAD_CACHE_MAX_BYTES": "2"}
+    flags = {"cache_directory": Path("flag"), "cache_timeout_s": 3.0, "cache_max_bytes": None}
+    assert read(path, environ, flags).cache == CacheSettings("flag", 2, read_timeout_s=1, timeout_s=3)
+    assert read(path, environ, {}).cache.directory == "environment"
 
 
 def test_flags_go_over_environment_over_file(tmp_path: Path) -> None:
@@ -120,6 +212,7 @@ def test_what_kubernetes_sets_for_a_service_is_passed_over() -> None:
         "FAIRLEAD_WEB_PORT_80_TCP": "tcp://10.0.0.1:80",
         "FAIRLEAD_WEB_PORT_80_TCP_ADDR": "10.0.0.1",
     }
+    linked |= {name.replace("_WEB_", "_CACHE_"): value for name, value in linked.items()}
     assert read(None, linked, {}) == Settings()
 
 
@@ -167,9 +260,25 @@ def test_every_unknown_name_is_told_with_the_nearest_at_once(tmp_path: Path) -> 
             "web.cors_origins: expected a list of origins, each like https://example.org or *, got '*'",
         ),
         ("web: [a]", "web: expected a mapping, got a list"),
-        ("[a]", "expected a mapping with models and web, got a list"),
+        ("cache: 1", "cache: expected a mapping, got 1"),
+        ("[a]", "expected a mapping with models, web and cache, got a list"),
         ("models: {churn: ./churn}", "models.churn: expected a mapping, got './churn'"),
-        ("models: {churn: {}}", "models.churn.source: expected the path of a bundle, got nothing"),
+        ("models: {churn: {}}", f"models.churn.source: {NO_SOURCE}"),
+        (
+            "models: {c: {source: x, refresh_s: 0}}",
+            "models.c.refresh_s: expected seconds, more than 0 and at most 86400, got 0",
+        ),
+        ("models: {c: {source: x, lazy: 1}}", "models.c.lazy: expected true or false, got 1"),
+        ("models: {c: {source: x, canary: y}}", "models.c.canary: expected a mapping, got 'y'"),
+        ("models: {c: {source: x, shadow: }}", f"models.c.shadow.source: {NO_SOURCE}"),
+        ("models: {c: {source: x, shadow: {source: ''}}}", "models.c.shadow.source: expected a text, got ''"),
+        ("cache: {max_bytes: 0}", "cache.max_bytes: expected a whole number of bytes, at least 1, got 0"),
+        ("cache: {max_bytes: 1e10}", "cache.max_bytes: expected a whole number of bytes, at least 1, got '1e10'"),
+        ("cache: {token: x}", f"cache.token: {SECRET}"),
+        (
+            "web: {memory_budget_bytes: 2GB}",
+            "web.memory_budget_bytes: expected a whole number of bytes, at least 1, got '2GB'",
+        ),
         ("models: {1: {source: x}}", "models: expected a model's name of letters, digits, '.', '_', '-', got 1"),
         (
             "models: {a/b: {source: x}}",
@@ -274,29 +383,34 @@ def as_told(default: object) -> str:
     return f"`{str(default).lower()}`"
 
 
-@pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
-def test_every_web_setting_is_told(field: Any) -> None:
-    row = re.search(rf"^\| `{field.name}` \|(.*)\|$", PAGE, re.MULTILINE)
-    assert row, f"docs/config.md has no row of {field.name}"
-    unit, default, variable, told = [cell.strip() for cell in row[1].split("|")]
-    assert default == as_told(field.default)
-    assert variable == f"`FAIRLEAD_WEB_{field.name.upper()}`"
-    assert told
-    assert unit == {"_s": "seconds", "_bytes": "bytes", "_rows": "rows"}.get(
-        next((end for end in ("_s", "_bytes", "_rows") if field.name.endswith(end)), ""), unit
-    )
-    assert re.search(rf"\b{field.name}\b.* : ", WebSettings.__doc__ or "")
+SECTIONS = {
+    "models": ModelSettings,
+    "canary": CanarySettings,
+    "shadow": ShadowSettings,
+    "web": WebSettings,
+    "cache": CacheSettings,
+}
+PREFIXES = {"web": "FAIRLEAD_WEB_", "cache": "FAIRLEAD_CACHE_"}
+UNITS = {"_s": "seconds", "_bytes": "bytes", "_rows": "rows", "_rate": "share"}
 
 
-@pytest.mark.parametrize("field", msgspec.structs.fields(ModelSettings), ids=lambda field: field.name)
-def test_every_model_setting_is_told(field: Any) -> None:
-    section = PAGE.partition("## models")[2].partition("## web")[0]
-    row = re.search(rf"^\| `{field.name}` \|(.*)\|$", section, re.MULTILINE)
-    assert row
-    assert row[1].split("|")[1].strip() == ("required" if field.required else f"`{field.default}`")
+def rows_of(section: str) -> dict[str, list[str]]:
+    """Give the cells of a section's table by the setting's name."""
+    text = re.split(r"^##+ ", PAGE.partition(f"# {section}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
+    rows = re.findall(r"^\| `(\w+)` \|(.*)\|$", text, re.MULTILINE)
+    return {name: [cell.strip() for cell in cells.split("|")] for name, cells in rows}
 
 
-def test_the_page_tells_no_setting_that_is_none() -> None:
-    section = PAGE.partition("## models")[2].partition("## API keys")[0]
-    known = {*ModelSettings.__struct_fields__, *WebSettings.__struct_fields__}
-    assert set(re.findall(r"^\| `(\w+)`", section, re.MULTILINE)) == known
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_setting_is_told(section: str) -> None:
+    struct: Any = SECTIONS[section]
+    rows = rows_of(section)
+    assert list(rows) == list(struct.__struct_fields__)
+    for field in msgspec.structs.fields(struct):
+        unit, default, *variable, told = rows[field.name]
+        assert default == ("required" if field.required else as_told(field.default)), field.name
+        prefix = PREFIXES.get(section)
+        assert variable == ([] if prefix is None else [f"`{prefix}{field.name.upper()}`"]), field.name
+        assert told, field.name
+        assert unit == next((name for end, name in UNITS.items() if field.name.endswith(end)), unit), field.name
+        assert re.search(rf"\b{field.name}\b.* : ", struct.__doc__ or ""), field.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import signal
 import socket
 import subprocess
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from registry import clean_environ, need
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 CUSTOMER = {
@@ -54,7 +57,13 @@ def original_churn(out: Path) -> float:
 
 
 def test_every_example_is_tested_here() -> None:
-    assert {path.parent.name for path in EXAMPLES.glob("*/run.py")} == {"bikeshare", "churn", "iris", "rides"}
+    assert {path.parent.name for path in EXAMPLES.glob("*/run.py")} == {
+        "bikeshare",
+        "churn",
+        "iris",
+        "registry",
+        "rides",
+    }
 
 
 def test_iris(tmp_path: Path) -> None:
@@ -85,6 +94,24 @@ def test_bikeshare(tmp_path: Path) -> None:
     answer = run_example("bikeshare", tmp_path)
     assert answer["membership"] == "Casual"
     assert answer["proba"] > 0.9
+
+
+def test_registry(tmp_path: Path) -> None:
+    need("mlflow", "httpx")
+    command = [sys.executable, EXAMPLES / "registry" / "run.py", "--canary", "--seconds", "0.5", "--out", tmp_path]
+    done = subprocess.run(command, env=clean_environ(), capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stdout + done.stderr
+    answers = re.findall(r"answers of version (\d)\W+([\d,]+)", done.stdout)
+    assert [version for version, count in answers if count != "0"] == ["1", "2", "1", "2"]
+    assert re.findall(r"failures\W+(\d+)", done.stdout) == ["0", "0"]
+    customers = {int(version): int(n) for version, n in re.findall(r"customers of version (\d)\W+(\d+)", done.stdout)}
+    assert sum(customers.values()) == 500
+    assert 75 < customers[2] < 125
+    ports = re.findall(r"(?:127\.0\.0\.1:|--port )(\d+)", done.stdout)
+    assert len(set(ports)) == 3
+    for port in ports:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", int(port)), 5)
 
 
 def run_demo(directory: Path, port: int) -> subprocess.CompletedProcess[str]:

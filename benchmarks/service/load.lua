@@ -13,9 +13,10 @@ end
 
 function init(args)
   requests, count, at = {}, 0, first
+  wrk.headers["Content-Type"] = "application/json"
   for line in io.lines(args[1]) do
     count = count + 1
-    requests[count] = wrk.format("POST", nil, { ["Content-Type"] = "application/json" }, line)
+    requests[count] = wrk.format("POST", nil, nil, line)
   end
 end
 

@@ -6,7 +6,8 @@ import os
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -36,10 +37,11 @@ class Measurement(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Target:
-    """What to load: an address, and a file with one body a line."""
+    """What to load: an address, a file with one body a line, and headers beside the content type."""
 
     url: str
     bodies: Path
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def command() -> str:
@@ -66,6 +68,7 @@ def load(target: Target, connections: int, seconds: int) -> Measurement:
     """
     threads = 1 if connections == 1 else min(2, os.cpu_count() or 1)
     called = [command(), f"-t{threads}", f"-c{connections}", f"-d{seconds}s", f"--timeout={REQUEST_TIMEOUT_S}s"]
+    called += [f"-H{name}: {value}" for name, value in target.headers.items()]
     called += ["-s", str(SCRIPT), target.url, "--", str(target.bodies)]
     done = subprocess.run(called, capture_output=True, text=True, check=False, timeout=seconds + REQUEST_TIMEOUT_S)
     return read(done.stdout + done.stderr, connections)

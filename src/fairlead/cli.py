@@ -20,6 +20,7 @@ from fairlead import __version__
 from fairlead.errors import FairleadError, InvalidRecords, SourceError
 
 if TYPE_CHECKING:
+    from fairlead.bundle.obtain import Obtained, Progress
     from fairlead.bundle.proof import EngineChoice
     from fairlead.config import Isolation
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 FilePath = click.Path(path_type=Path)
 Command = Callable[..., None]
-bundle_argument = click.argument("bundle", metavar="DIR", type=FilePath)
+source_argument = click.argument("source")
 
 
 class Names(click.ParamType[tuple[str, ...]]):
@@ -113,12 +114,17 @@ def build(
 ) -> None:
     """Make a verified bundle of a trained model.
 
-    SOURCE is a model file, a directory in MLflow's format, or module:Class.
+    SOURCE is a model file, a directory in MLflow's format, module:Class, or where one of these lives, such as
+    models:/churn@champion, runs:/ID/model or s3://bucket/churn.
     """
+    from fairlead import config
     from fairlead.bundle.build import BuildOptions
     from fairlead.bundle.build import build as build_bundle
+    from fairlead.bundle.obtain import obtain_model
     from fairlead.report import built
 
+    with _progress() as progress:
+        model = obtain_model(source, config.read(None, os.environ, {}).cache, os.environ, progress)
     options = BuildOptions(
         data=data,
         target=target,
@@ -126,50 +132,53 @@ def build(
         outputs=outputs,
         code=code,
         name=name,
-        version=version,
+        version=version or model.version,
         trust=trust,
         engine=engine,
         vectorizer=vectorizer,
     )
     with _progress() as progress:
-        made = build_bundle(source, output_dir, options, progress)
-    for warning in made.warnings:
-        click.echo(f"fairlead: warning: {warning}", err=True)
+        made = build_bundle(model.source, output_dir, options, progress.step)
+    _warn(*model.warnings, *made.warnings)
     click.echo(built(made.path, made.manifest))
 
 
 @app.command()
-@bundle_argument
+@source_argument
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-def inspect(bundle: Path, as_json: bool) -> None:
+def inspect(source: str, as_json: bool) -> None:
     """Show a bundle's schema, outputs, engine, parity, origin and digest, after verifying every byte.
 
-    It is loaded too, and measured on its example: how long a row takes, and where a server would run it.
+    SOURCE is a bundle, or what `fairlead serve` would make one of. It is loaded too, and measured on its example: how
+    long a row takes, and where a server would run it.
     """
     from fairlead import report
     from fairlead.bundle.read import open_bundle
     from fairlead.predict.predictor import predictor_of
     from fairlead.web.runners import place
 
-    opened = open_bundle(bundle)
+    opened = open_bundle(_obtained(source).path)
     try:
         placed = place(predictor_of(opened), opened.example())
     except FairleadError as error:
         placed = None
-        click.echo(f"fairlead: warning: not measured: {error}", err=True)
+        _warn(f"not measured: {error}")
     click.echo(report.as_json(opened, placed) if as_json else report.as_text(opened, placed))
 
 
 @app.command()
-@bundle_argument
+@source_argument
 @click.argument("row", metavar="ROW.json|-")
-def predict(bundle: Path, row: str) -> None:
-    """Predict one record, or an array of them, from a JSON file or, with -, from standard input."""
+def predict(source: str, row: str) -> None:
+    """Predict one record, or an array of them, from a JSON file or, with -, from standard input.
+
+    SOURCE is a bundle, or what `fairlead serve` would make one of.
+    """
     import msgspec
 
     from fairlead.predict.predictor import load
 
-    predictor = load(bundle)
+    predictor = load(_obtained(source).path)
     try:
         data = sys.stdin.buffer.read() if row == "-" else Path(row).read_bytes()
         records = msgspec.json.decode(data)
@@ -188,6 +197,50 @@ def predict(bundle: Path, row: str) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(answers), indent=2).decode())
 
 
+@app.command()
+@source_argument
+@click.option("--json", "as_json", is_flag=True, help="Print name, version, digest and more as JSON.")
+def fetch(source: str, as_json: bool) -> None:
+    """Bring a model into the cache, built if it is no bundle, and print its directory there.
+
+    What `fairlead serve SOURCE` would do before it listens: for the build of an image, or an init container.
+    """
+    import msgspec
+
+    found = _obtained(source)
+    if not as_json:
+        click.echo(found.path)
+        return
+    told = {
+        "path": str(found.path.absolute()),
+        "name": found.name,
+        "version": found.version,
+        "digest": found.digest,
+        "registry_version": found.registry_version,
+        "built": not found.is_bundle,
+        "stale": found.stale,
+        "warnings": found.warnings,
+    }
+    click.echo(msgspec.json.format(msgspec.json.encode(told), indent=2).decode())
+
+
+@app.command()
+@click.argument("bundle", metavar="DIR", type=FilePath)
+@click.argument("model", metavar="models:/NAME")
+@click.option("--alias", help="Let this alias lead to the new version, such as champion.")
+def register(bundle: Path, model: str, alias: str | None) -> None:
+    """Put a bundle into an MLflow registry, as a new version of a model.
+
+    MLFLOW_TRACKING_URI says which registry. Any part of it that fails leaves the alias where it was.
+    """
+    from fairlead import config
+    from fairlead.bundle.register import register as register_bundle
+
+    made = register_bundle(bundle, model, alias, config.read(None, os.environ, {}).cache, os.environ)
+    known = "" if made.is_new else ", which was there already"
+    click.echo(f"{made.name} version {made.version}{known}: serve it with: fairlead serve {made.source}")
+
+
 def _setting(flag: str, **how: Any) -> Callable[[Command], Command]:
     """Make a flag that is a field of `WebSettings`: kept aside, for `config.read` to put over the other sources."""
 
@@ -198,7 +251,7 @@ def _setting(flag: str, **how: Any) -> Callable[[Command], Command]:
 
 
 @app.command()
-@click.argument("bundles", metavar="[DIR]...", type=FilePath, nargs=-1)
+@click.argument("sources", metavar="[SOURCE]...", nargs=-1)
 @click.option("--config", "config_file", type=FilePath, help="Settings as YAML; the environment and flags go over it.")
 @click.option(
     "--isolation",
@@ -207,12 +260,14 @@ def _setting(flag: str, **how: Any) -> Callable[[Command], Command]:
     help="process: each model runs in processes of its own, and nobody notices when one dies.",
 )
 @click.option("--processes", type=click.IntRange(1), default=1, help="Of each isolated model.  [default: 1]")
+@click.option("--refresh-s", type=click.FloatRange(0, min_open=True), help="How often to look for a newer version.")
 @_setting("--host", help="The address to listen on.  [default: 127.0.0.1]")
 @_setting("--port", type=click.IntRange(0, 65535), help="0 takes any that is free.  [default: 9696]")
 @_setting("--workers", type=click.IntRange(1), help="Processes that answer.  [default: 1]")
 @_setting("--timeout-s", type=click.FLOAT, help="A request's deadline.  [default: 10]")
 @_setting("--max-queue-rows", type=click.IntRange(1), help="Rows that may wait for a model.  [default: 65536]")
 @_setting("--max-body-bytes", type=click.IntRange(1), help="A larger body is refused.  [default: 10485760]")
+@_setting("--memory-budget-bytes", type=click.IntRange(1), help="For lazy models, over all workers.  [default: none]")
 @_setting("--drain-s", type=click.FLOAT, help="How long to be not ready before the port closes.  [default: 0]")
 @_setting("--root-path", help="The path prefix behind a proxy, such as /scoring.")
 @_setting("--api-keys-file", help="A file of hashed API keys, see `fairlead key`.")
@@ -225,18 +280,33 @@ def _setting(flag: str, **how: Any) -> Callable[[Command], Command]:
 @_setting("--tracing", is_flag=True, default=None, help="Make OpenTelemetry spans.")
 @click.pass_context
 def serve(
-    context: click.Context, bundles: tuple[Path, ...], config_file: Path | None, isolation: Isolation, processes: int
+    context: click.Context,
+    sources: tuple[str, ...],
+    config_file: Path | None,
+    isolation: Isolation,
+    processes: int,
+    refresh_s: float | None,
 ) -> None:
-    """Serve bundles over HTTP.
+    """Serve models over HTTP.
 
-    DIR are bundles; --config may name more of them, and every other setting.
+    SOURCE is a bundle, a directory of bundles, a model to be built first, or where one lives, such as
+    models:/churn@champion or s3://bucket/churn; --config may name more, and every other setting. Without any, the
+    environment tells: MODEL_LOCATION, MLFLOW_REGISTERED_MODEL, RUN_ID or MLFLOW_EXP_NAME.
     """
     from fairlead import config
     from fairlead.web import server
 
+    if config_file is None and os.environ.get(config.CONFIG_VARIABLE):
+        config_file = Path(os.environ[config.CONFIG_VARIABLE])
     settings = config.read(config_file, os.environ, context.obj)
-    given = [config.ModelSettings(str(path), isolation, processes) for path in bundles]
-    server.serve([*given, *settings.models.values()], settings.web)
+    if not sources and not settings.models:
+        from fairlead.bundle.sources import default_source
+
+        source = default_source(os.environ)
+        sources = () if source is None else (source,)
+    show = _progress if sys.stderr.isatty() else None
+    given = [config.ModelSettings(source, isolation, processes, refresh_s=refresh_s) for source in sources]
+    server.serve([*given, *settings.models.values()], settings.web, settings.cache, config_file, show)
 
 
 @app.command()
@@ -253,13 +323,61 @@ def key(name: str, admin: bool, requests_per_s: float | None, burst: int | None)
     click.echo(line)
 
 
-@contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """Show the step under way, on a terminal only."""
-    if not sys.stderr.isatty():
-        yield lambda step: None
-        return
-    from rich.console import Console
+def _obtained(source: str) -> Obtained:
+    """Have a bundle of a source on this machine, and tell what there is to be told of it."""
+    from fairlead import config
+    from fairlead.bundle.obtain import obtain
 
-    with Console(stderr=True).status("…") as status:
-        yield lambda step: status.update(f"{step} …")
+    settings = config.read(None, os.environ, {}).cache
+    with _progress() as progress:
+        found = obtain(source, settings, os.environ, progress)
+    _warn(*found.warnings)
+    return found
+
+
+def _warn(*warnings: str) -> None:
+    for warning in warnings:
+        click.echo(f"fairlead: warning: {warning}", err=True)
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """Show the step under way and how far a transfer is, on a terminal only."""
+    from fairlead.bundle.obtain import Silent
+
+    if not sys.stderr.isatty():
+        yield Silent()
+        return
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        SpinnerColumn,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+    from rich.progress import Progress as Bars
+
+    steps = Bars(SpinnerColumn(), TextColumn("{task.description}", markup=False))
+    bars = Bars(BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
+    step = steps.add_task("…")
+
+    live = Live(Group(steps, bars), console=Console(stderr=True), transient=True)
+
+    class OnTerminal:
+        def step(self, text: str) -> None:
+            steps.update(step, description=f"{text} …")
+            for task in bars.task_ids:
+                bars.remove_task(task)
+            live.refresh()
+
+        def bytes(self, done: int, total: int | None) -> None:
+            task = next(iter(bars.task_ids), None)
+            bars.update(bars.add_task("") if task is None else task, completed=done, total=total)
+            if done == total:
+                live.refresh()
+
+    with live:
+        yield OnTerminal()

@@ -10,6 +10,7 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
@@ -19,12 +20,15 @@ from msgspec import Meta, Struct
 from fairlead.errors import ConfigError
 
 CONFIG_VARIABLE = "FAIRLEAD_CONFIG"
-PREFIX = "FAIRLEAD_WEB_"
+WEB_PREFIX = "FAIRLEAD_WEB_"
+CACHE_PREFIX = "FAIRLEAD_CACHE_"
 
 Isolation = Literal["auto", "process"]
 # What is expected is told in the words of `description`. The day's bound keeps infinity out of sockets' timeouts.
 Port = Annotated[int, Meta(ge=0, le=65535, description="a whole number from 0 to 65535")]
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1, description="a whole number from 1 to 2147483647")]
+Size = Annotated[int, Meta(ge=1, le=2**63 - 1, description="a whole number of bytes, at least 1")]
+Share = Annotated[float, Meta(ge=0, le=1, description="a share from 0 to 1")]
 Duration = Annotated[float, Meta(gt=0, le=86400, description="seconds, more than 0 and at most 86400")]
 Pause = Annotated[float, Meta(ge=0, le=86400, description="seconds, from 0 to 86400")]
 Switch = Annotated[bool, Meta(description="true or false")]
@@ -33,6 +37,14 @@ Prefix = Annotated[
     str, Meta(pattern=r"^(/[^/?#\s]+)*\Z", description="a path such as /churn, with no slash at its end")
 ]
 Origin = Annotated[str, Meta(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/?#\s]+)\Z")]
+Sticky = Annotated[
+    str,
+    # A header's or cookie's name is a token. Source: RFC 9110 section 5.6.2
+    Meta(
+        pattern=r"^((header|cookie):[!#$%&'*+.^_`|~0-9A-Za-z-]+|feature:[^\n]+)\Z",
+        description="header:NAME, cookie:NAME or feature:NAME",
+    ),
+]
 Origins = Annotated[tuple[Origin, ...], Meta(description="a list of origins, each like https://example.org or *")]
 
 _SECRET = re.compile(r"^keys?$|(^|_)(api_?keys?|passwords?|passwd|secrets?|tokens?|credentials?)(_|$)")
@@ -45,8 +57,44 @@ _SERVICE_LINK = re.compile(r"SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|S
 _LINKED_PORT = re.compile(r"(tcp|udp|sctp)://")
 # A model's source may become an address, which is no path under the file's folder.
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/")
+_CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_PATHS = ("api_keys_file", "tls_certificate", "tls_key", "tls_client_ca")
+_PATHS = ("api_keys_file", "tls_certificate", "tls_key", "tls_client_ca", "state_directory", "directory")
+
+
+class CanarySettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """A second version of a model, which answers a share of its requests.
+
+    Parameters
+    ----------
+    source : of the canary, as a model's.
+    weight : the share of requests, from 0 to 1, that it answers. Default 0.
+    sticky : what keeps a caller with one version: ``header:NAME``, ``cookie:NAME`` or ``feature:NAME``.
+        Default none, which leaves each request to chance.
+    max_error_rate : the share of failed requests above which the canary is taken back. Default 0.05.
+    max_latency_s : the 95th percentile of the time to answer above which it is taken back. Default none.
+    min_requests : requests in the window before either is judged. Default 100.
+    window_s : the time looked back on. Default 60.
+    """
+
+    source: Text
+    weight: Share = 0.0
+    sticky: Sticky | None = None
+    max_error_rate: Share = 0.05
+    max_latency_s: Duration | None = None
+    min_requests: Count = 100
+    window_s: Duration = 60.0
+
+
+class ShadowSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """A version that is asked too, whose answers are only compared.
+
+    Parameters
+    ----------
+    source : of the shadow, as a model's.
+    """
+
+    source: Text
 
 
 class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,17 +102,45 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     Parameters
     ----------
-    source : path of a bundle. In a file it is relative to the file's own folder.
+    source : path of a bundle or a model, or where a store has one: ``models:/churn@champion``. A path in a
+        file is relative to the file's own folder.
     isolation : ``process`` runs the model in processes of its own, ``auto`` where fairlead thinks best.
         Default auto.
     processes : model processes, when isolated. Default 1.
     name : what it is served as. Default its key in a file, else the bundle's own name.
+    refresh_s : how often to look whether `source` means something newer. Default none, which is never.
+    canary : a version that answers a share of the requests. Default none.
+    shadow : a version whose answers are only compared. Default none.
+    lazy : load it with the first request, and let it go when memory is needed. Default false.
     """
 
     source: Text
     isolation: Annotated[Isolation, Meta(description="auto or process")] = "auto"
     processes: Count = 1
     name: Annotated[str, Meta(pattern=_NAME.pattern, description="letters, digits, '.', '_', '-'")] | None = None
+    refresh_s: Duration | None = None
+    canary: CanarySettings | None = None
+    shadow: ShadowSettings | None = None
+    lazy: Switch = False
+
+
+class CacheSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where models from elsewhere are kept, and how long to wait for them.
+
+    Parameters
+    ----------
+    directory : of the cache. Default fairlead in $XDG_CACHE_HOME, which is ~/.cache where it is not set.
+    max_bytes : what the cache may hold; the least recently used goes first. Default 10 GiB.
+    connect_timeout_s : how long to wait for a connection. Default 5.
+    read_timeout_s : how long a connection may be silent. Default 20.
+    timeout_s : how long a whole fetch may take, with all its tries. Default 600.
+    """
+
+    directory: Text | None = None
+    max_bytes: Size = 10 * 1024**3
+    connect_timeout_s: Duration = 5.0
+    read_timeout_s: Duration = 20.0
+    timeout_s: Duration = 600.0
 
 
 class WebSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,6 +168,9 @@ class WebSettings(Struct, frozen=True, forbid_unknown_fields=True):
     metrics : answer /metrics. Default true.
     tracing : record a trace of each request. Default false.
     log_format : ``text`` for people, ``json`` for machines; of the lines on standard error. Default text.
+    memory_budget_bytes : what lazy models may take together, over all processes. Default no limit.
+    state_directory : where changes of traffic made at run time are kept. Default fairlead in
+        $XDG_STATE_HOME, which is ~/.local/state where it is not set.
     """
 
     host: Text = "127.0.0.1"
@@ -115,6 +194,8 @@ class WebSettings(Struct, frozen=True, forbid_unknown_fields=True):
     metrics: Switch = True
     tracing: Switch = False
     log_format: Annotated[Literal["text", "json"], Meta(description="text or json")] = "text"
+    memory_budget_bytes: Size | None = None
+    state_directory: Text | None = None
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -124,10 +205,29 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     ----------
     models : by name. Default none.
     web : how to serve over HTTP.
+    cache : where models from elsewhere are kept.
     """
 
     models: dict[str, ModelSettings] = {}
     web: WebSettings = WebSettings()
+    cache: CacheSettings = CacheSettings()
+
+
+_IN_SECTIONS = [
+    f"{section}.{name}"
+    for section, struct in (("web", WebSettings), ("cache", CacheSettings))
+    for name in struct.__struct_fields__
+]
+
+
+def is_address(source: str) -> bool:
+    """Whether a model's source is kept elsewhere, as ``models:/churn@champion``, rather than at a path."""
+    return _ADDRESS.match(source) is not None
+
+
+def is_class(source: str) -> bool:
+    """Whether a model's source names a class, as ``module:Class``."""
+    return _CLASS.fullmatch(source) is not None
 
 
 def read(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> Settings:
@@ -136,8 +236,10 @@ def read(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, obje
     Parameters
     ----------
     path : the file, None for the one that `FAIRLEAD_CONFIG` names, if any.
-    environ : `FAIRLEAD_WEB_…` set the fields of `WebSettings`; lists are comma separated.
-    flags : fields of `WebSettings`; None is a flag that was not given.
+    environ : `FAIRLEAD_WEB_…` set the fields of `WebSettings`, `FAIRLEAD_CACHE_…` those of `CacheSettings`;
+        lists are comma separated.
+    flags : fields of `WebSettings`, and those of `CacheSettings` as `cache_…`; None is a flag that was not
+        given.
 
     Raises
     ------
@@ -147,66 +249,99 @@ def read(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, obje
     problems: list[str] = []
     if path is None and environ.get(CONFIG_VARIABLE):
         path = Path(environ[CONFIG_VARIABLE])
-    models: dict[str, ModelSettings] = {}
-    values: dict[str, Any] = {}
+    found = _Found()
     if path is not None:
-        models, values = _from_file(path, problems)
-    values |= _from_environment(environ, problems)
-    values |= _from_flags(flags, problems)
+        _read_file(path, found, problems)
+    found.web |= _from_environment(WebSettings, WEB_PREFIX, environ, problems)
+    found.cache |= _from_environment(CacheSettings, CACHE_PREFIX, environ, problems)
+    _read_flags(flags, found, problems)
     if not problems:
-        _check_tls(values, problems)
+        _check_tls(found.web, problems)
     if problems:
         raise ConfigError("\n".join(problems))
-    return Settings(models, WebSettings(**values))
+    return Settings(found.models, WebSettings(**found.web), CacheSettings(**found.cache))
 
 
-def _from_file(path: Path, problems: list[str]) -> tuple[dict[str, ModelSettings], dict[str, Any]]:
+@dataclass
+class _Found:
+    """What was set so far, by its section."""
+
+    models: dict[str, ModelSettings] = field(default_factory=dict)
+    web: dict[str, Any] = field(default_factory=dict)
+    cache: dict[str, Any] = field(default_factory=dict)
+
+
+def _read_file(path: Path, found: _Found, problems: list[str]) -> None:
     try:
         data = _parse(path)
     except ConfigError as error:
         problems.append(str(error))
-        return {}, {}
+        return
     where = f"{path}: "
-    for name in data:
-        if name not in Settings.__struct_fields__:
-            elsewhere = [f"web.{field}" for field in WebSettings.__struct_fields__]
-            problems.append(f"{where}{name}: {_unknown(str(name), Settings, str, elsewhere)}")
-    models = {}
+    problems += [
+        f"{where}{name}: {_unknown(str(name), Settings, str, _IN_SECTIONS)}"
+        for name in data
+        if name not in Settings.__struct_fields__
+    ]
     for name, given in _section(data.get("models"), f"{where}models", problems).items():
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             expected = "a model's name of letters, digits, '.', '_', '-'"
             problems.append(f"{where}models: expected {expected}, got {_shown(name)}")
             continue
-        model = _section(given, f"{where}models.{name}", problems)
-        found = _checked(ModelSettings, model, f"{where}models.{name}.", str, problems)
-        if "source" in found:
-            source = found.pop("source")
-            place = source if _ADDRESS.match(source) else str(path.parent / source)
-            models[name] = ModelSettings(place, **{"name": name, **found})
-        elif "source" not in model:
-            problems.append(f"{where}models.{name}.source: expected the path of a bundle, got nothing")
-    web = _checked(WebSettings, _section(data.get("web"), f"{where}web", problems), f"{where}web.", str, problems)
-    return models, web | {name: str(path.parent / web[name]) for name in _PATHS if web.get(name)}
+        values = _model(given, f"{where}models.{name}", path.parent, problems)
+        if "source" in values:
+            found.models[name] = ModelSettings(**{"name": name, **values})
+    for values, struct, section in ((found.web, WebSettings, "web"), (found.cache, CacheSettings, "cache")):
+        given = _section(data.get(section), f"{where}{section}", problems)
+        values |= _checked(struct, given, f"{where}{section}.", str, problems)
+        values |= {name: str(path.parent / values[name]) for name in _PATHS if values.get(name)}
 
 
-def _from_environment(environ: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
+def _model(data: object, where: str, folder: Path, problems: list[str]) -> dict[str, Any]:
+    """Read a model with its canary and shadow."""
+    given = dict(_section(data, where, problems))
+    parts: dict[str, Any] = {}
+    for name, struct in (("canary", CanarySettings), ("shadow", ShadowSettings)):
+        if name in given:
+            values = _sourced(struct, given.pop(name), f"{where}.{name}", folder, problems)
+            parts |= {name: struct(**values)} if "source" in values else {}
+    return _sourced(ModelSettings, given, where, folder, problems) | parts
+
+
+def _sourced(struct: type[Struct], data: object, where: str, folder: Path, problems: list[str]) -> dict[str, Any]:
+    """Read a section that has to say where a model comes from."""
+    given = _section(data, where, problems)
+    values = _checked(struct, given, f"{where}.", str, problems)
+    if "source" in values and not _ADDRESS.match(values["source"]):
+        values["source"] = str(folder / values["source"])
+    if "source" not in given and (data is None or isinstance(data, dict)):
+        problems.append(f"{where}.source: expected the path of a bundle or where a model is kept, got nothing")
+    return values
+
+
+def _from_environment(
+    struct: type[Struct], prefix: str, environ: Mapping[str, str], problems: list[str]
+) -> dict[str, Any]:
     given: dict[str, object] = {}
     for variable, text in environ.items():
-        name = variable.removeprefix(PREFIX)
+        name = variable.removeprefix(prefix)
         if name == variable or _SERVICE_LINK.fullmatch(name) or (name == "PORT" and _LINKED_PORT.match(text)):
             continue
         is_list = name == "CORS_ORIGINS"
         given[name.lower()] = [part.strip() for part in text.split(",") if part.strip()] if is_list else text
-    return _checked(WebSettings, given, "", lambda name: PREFIX + name.upper(), problems, strict=False)
+    return _checked(struct, given, "", lambda name: prefix + name.upper(), problems, strict=False)
 
 
-def _from_flags(flags: Mapping[str, object], problems: list[str]) -> dict[str, Any]:
+def _read_flags(flags: Mapping[str, object], found: _Found, problems: list[str]) -> None:
     given = {
         name: os.fspath(value) if isinstance(value, os.PathLike) else value
         for name, value in flags.items()
         if value is not None
     }
-    return _checked(WebSettings, given, "", lambda name: "--" + name.replace("_", "-"), problems)
+    cache = {name.removeprefix("cache_"): value for name, value in given.items() if name.startswith("cache_")}
+    web = {name: value for name, value in given.items() if not name.startswith("cache_")}
+    found.web |= _checked(WebSettings, web, "", lambda name: "--" + name.replace("_", "-"), problems)
+    found.cache |= _checked(CacheSettings, cache, "", lambda name: "--cache-" + name.replace("_", "-"), problems)
 
 
 def _parse(path: Path) -> dict[Any, Any]:
@@ -233,7 +368,7 @@ def _parse(path: Path) -> dict[Any, Any]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: expected YAML in UTF-8, got something else ({type(error).__name__})") from None
     if data is not None and not isinstance(data, dict):
-        raise ConfigError(f"{path}: expected a mapping with models and web, got {_shown(data)}")
+        raise ConfigError(f"{path}: expected a mapping with models, web and cache, got {_shown(data)}")
     return data or {}
 
 

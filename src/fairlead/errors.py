@@ -4,13 +4,19 @@
     ├── SourceError            source           the model to build from is missing, unknown or broken
     │   ├── UnsafePickle       unsafe_pickle    a pickle wants something outside the allow-list
     │   ├── VersionSkew        version_skew     made by a library that this one cannot stand in for
-    │   └── NotFitted          not_fitted       the estimator was never trained
+    │   ├── NotFitted          not_fitted       the estimator was never trained
+    │   ├── SourceUnavailable  source_unavailable  where it is kept does not answer; may succeed later
+    │   └── SourceDenied       source_denied    credentials for where it is kept are missing or refused
     ├── SchemaError            schema           a schema or an output is wrong, or cannot be derived
     ├── NotCompilable          not_compilable   a step has no compiled form; carries the step's name
     ├── BundleError            bundle           not a bundle, or one changed since it was built
     ├── InvalidRecords         invalid_records  input that the schema refuses; carries every problem
     ├── ModelFailed            model_failed     the user's own model raised while predicting
     ├── MissingExtra           missing_extra    an optional dependency is not installed
+    ├── CacheError             cache            the cache of models cannot be written to or read
+    │   └── CacheFull          cache_full       the disk has no room for what is to come
+    ├── VersionRefused         version_refused  a new version cannot be served, or not in the place of the old one
+    ├── TrialFailed            trial_failed     a new version could not be tried; may succeed later
     ├── ServeError             serve            a server cannot start: port taken, two models of one name
     ├── ConfigError            config           a setting or an API key's entry is unknown, wrong or out of range
     └── RequestFailed          request_failed   a server gave no prediction; its kinds are in `client`
@@ -66,6 +72,19 @@ class NotFitted(SourceError):
     """The estimator was never trained."""
 
     code = "not_fitted"
+
+
+class SourceUnavailable(SourceError):
+    """The registry or store does not answer, answers with a fault of its own, or broke off."""
+
+    code = "source_unavailable"
+    retryable = True
+
+
+class SourceDenied(SourceError):
+    """The registry or store wants credentials that are missing, or refuses those it got."""
+
+    code = "source_denied"
 
 
 class SchemaError(FairleadError):
@@ -124,6 +143,41 @@ class MissingExtra(FairleadError):
     """An optional dependency is not installed; the message names the extra that brings it."""
 
     code = "missing_extra"
+
+
+class CacheError(FairleadError):
+    """The cache cannot be written to or read: full, not allowed, or no place for it."""
+
+    code = "cache"
+
+
+class CacheFull(CacheError):
+    """There is no space for what is to come into the cache."""
+
+    code = "cache_full"
+
+
+class VersionRefused(FairleadError):
+    """A version cannot be served, or not in the place of the current one.
+
+    Parameters
+    ----------
+    reason : what is wrong with which bundle.
+    written : the end of what it wrote, for a log; a traceback, or a library's last words.
+    """
+
+    code = "version_refused"
+
+    def __init__(self, reason: str, written: str = "") -> None:
+        super().__init__(reason)
+        self.written = written
+
+
+class TrialFailed(FairleadError):
+    """A version could not be tried, for a reason that is not its own."""
+
+    code = "trial_failed"
+    retryable = True
 
 
 class ServeError(FairleadError):

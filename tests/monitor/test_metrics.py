@@ -229,6 +229,8 @@ def test_counts_of_a_model_are_shown_from_the_start(metrics: Metrics) -> None:
     for name in ("rows", "rejected_records", "ignored_keys"):
         assert value(metrics, f"fairlead_{name}_total", **MODEL) == 0
     assert value(metrics, "fairlead_model_processes_died_total", model="iris") == 0
+    for result in ("swapped", "unchanged", "refused", "failed"):
+        assert value(metrics, "fairlead_reloads_total", model="iris", result=result) == 0
 
 
 def test_other_counts(metrics: Metrics) -> None:
@@ -240,6 +242,34 @@ def test_other_counts(metrics: Metrics) -> None:
     assert value(metrics, "fairlead_ignored_keys_total", **MODEL) == 4
     assert value(metrics, "fairlead_unseen_values_total", **MODEL, feature="color") == 5
     assert value(metrics, "fairlead_model_processes_died_total", model="iris") == 1
+
+
+def test_what_becomes_of_versions_is_counted(metrics: Metrics) -> None:
+    for _ in range(2):
+        metrics.reloaded("iris", "swapped")
+    metrics.reloaded("iris", "refused")
+    metrics.rolled_back("iris", "1")
+    metrics.shadow_rows("iris", "1", "equal", 8)
+    metrics.shadow_rows("iris", "1", "differs", 2)
+    metrics.model_loaded("iris", "loaded")
+    metrics.model_evicted("iris")
+    assert value(metrics, "fairlead_reloads_total", model="iris", result="swapped") == 2
+    assert value(metrics, "fairlead_reloads_total", model="iris", result="refused") == 1
+    assert value(metrics, "fairlead_rollbacks_total", **MODEL) == 1
+    assert value(metrics, "fairlead_shadow_rows_total", **MODEL, result="equal") == 8
+    assert value(metrics, "fairlead_shadow_rows_total", **MODEL, result="differs") == 2
+    assert value(metrics, "fairlead_model_loads_total", model="iris", result="loaded") == 1
+    assert value(metrics, "fairlead_model_evictions_total", model="iris") == 1
+
+
+def test_only_the_last_canary_has_a_weight(metrics: Metrics) -> None:
+    metrics.canary_weight("iris", "1", 0.05)
+    assert value(metrics, "fairlead_canary_weight_ratio", **MODEL) == 0.05
+    assert value(metrics, "fairlead_rollbacks_total", **MODEL) == 0
+    metrics.canary_weight("iris", "2", 0.25)
+    metrics.canary_weight("price", "1", 1.0)
+    found = {(s.labels["model"], s.labels["version"]): s.value for s in samples(metrics) if "canary" in s.name}
+    assert found == {("iris", "1"): 0, ("iris", "2"): 0.25, ("price", "1"): 1}
 
 
 def test_model_that_is_gone_is_shown_no_more(metrics: Metrics) -> None:

@@ -19,11 +19,12 @@ import pytest
 
 import fairlead
 from fairlead.bundle.build import BuildOptions
-from fairlead.config import ModelSettings, WebSettings
+from fairlead.config import CacheSettings, ModelSettings, WebSettings
 from fairlead.schema import Schema
 from fairlead.web.app import App
 from fairlead.web.gate import make_gate
-from fairlead.web.models import load_all
+from fairlead.web.models import Loader, load_all
+from fairlead.web.server import take_control
 
 START_S = 20
 COMMAND = [sys.executable, "-m", "fairlead", "serve"]
@@ -114,7 +115,11 @@ def app_of() -> Callable[..., App]:
 
     def make(*bundles: Path, **settings: Any) -> App:
         web = WebSettings(**settings)
-        return App(load_all([ModelSettings(str(bundle)) for bundle in bundles], web.max_queue_rows), make_gate(web))
+        models = [ModelSettings(str(bundle)) for bundle in bundles]
+        loader = Loader(web.max_queue_rows)
+        app = App(load_all(models, loader), make_gate(web), loader)
+        take_control(app, models, CacheSettings())
+        return app
 
     return make
 

@@ -14,7 +14,6 @@ import pytest
 
 import fairlead
 from fairlead.errors import BundleError
-from fairlead.web.problems import Refusal
 
 GOOD = {"tenure": 41, "charges": 79.85, "contract": "yearly"}
 ADMIN = {"authorization": "Bearer admin-key"}
@@ -177,15 +176,14 @@ def test_a_broken_bundle_leaves_the_old_model(app_of: Callable[..., Any], churn_
     with (copy / "model.onnx").open("ab") as model:
         model.write(b"x")
 
-    async def go() -> tuple[httpx.Response, dict[str, str]]:
+    async def go() -> httpx.Response:
         with pytest.raises(BundleError):
-            await app.load("churn")
+            await app.control.reload("churn")
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
-            return await client.post("/predict", json=GOOD), app.reasons
+            return await client.post("/predict", json=GOOD)
 
-    answer, reasons = asyncio.run(go())
-    assert answer.status_code == 200
-    assert reasons == {}
+    assert asyncio.run(go()).status_code == 200
+    assert app.served.find("churn").is_ready
 
 
 def test_requests_under_way_are_answered(app_of: Callable[..., Any], sleeper_bundle: Path) -> None:
@@ -195,37 +193,19 @@ def test_requests_under_way_are_answered(app_of: Callable[..., Any], sleeper_bun
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
             first = asyncio.create_task(client.post("/predict", json={"seconds": 0.3}))
             await asyncio.sleep(0.1)
-            unloading = asyncio.create_task(app.unload("sleeper"))
+            unloading = asyncio.create_task(app.control.unload("sleeper"))
             await asyncio.sleep(0.05)
             late = await client.post("/predict", json={"seconds": 0.0})
             assert not unloading.done()
             await unloading
             under_way = await first
-            second = asyncio.create_task(app.load("sleeper"))
+            second = asyncio.create_task(app.control.reload("sleeper"))
             await second
             # Loaded once more while it answers: the old one goes on until its last answer.
             again = asyncio.create_task(client.post("/predict", json={"seconds": 0.3}))
             await asyncio.sleep(0.1)
-            await app.load("sleeper")
+            await app.control.reload("sleeper")
             fresh = await client.post("/predict", json={"seconds": 0.0})
             return [under_way.status_code, late.status_code, (await again).status_code, fresh.status_code]
 
     assert asyncio.run(go()) == [200, 404, 200, 200]
-
-
-def test_others_are_told(app_of: Callable[..., Any], churn_bundle: Path) -> None:
-    app = app_of(churn_bundle)
-    told: list[tuple[str, str]] = []
-
-    async def go() -> None:
-        async def broadcast(change: str, name: str) -> None:
-            told.append((change, name))
-
-        app.broadcast = broadcast
-        await app.unload("churn")
-        with pytest.raises(Refusal):
-            await app.unload("churn")
-        await app.load("churn")
-
-    asyncio.run(go())
-    assert told == [("unload", "churn"), ("load", "churn")]

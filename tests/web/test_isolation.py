@@ -27,6 +27,7 @@ import pytest
 
 import fairlead
 from fairlead.bundle.build import BuildOptions
+from fairlead.bundle.read import open_bundle
 from fairlead.errors import ModelFailed
 from fairlead.predict.predictor import Answers
 from fairlead.schema import Problem, Schema
@@ -160,11 +161,12 @@ def test_a_large_request_is_answered_as_without_isolation(isolated: Served, plai
         assert row["churn"] == expected["churn"]
 
 
-def test_several_models_each_in_its_own_way(isolated: Served) -> None:
+def test_several_models_each_in_its_own_way(isolated: Served, tricky_bundle: Path) -> None:
     assert ask(isolated, GOOD, "/models/churn/predict").json["churn"] is False
     assert ask(isolated, {"size": 2.0, "town": "Gouda"}, "/models/price/predict").json["is_dear"] is False
     assert len(isolated.models()) == 3
-    assert len(isolated.models(socket_path(Path(), "tricky", 0).stem)) == 2
+    digest = open_bundle(tricky_bundle).digest
+    assert len(isolated.models(socket_path(Path(), "tricky", digest, 0).stem)) == 2
 
 
 @pytest.mark.parametrize("what", ["raise", "exit"])
@@ -345,7 +347,7 @@ def test_a_path_too_long_for_a_socket(churn_bundle: Path, tmp_path: Path) -> Non
         server = Served(churn_bundle, flags=ISOLATED)
     with server:
         assert ask(server, GOOD, "/predict").status == 200
-    assert socket_path(Path(), "a" * 60 + "1", 0) != socket_path(Path(), "a" * 60 + "2", 0)
+    assert socket_path(Path(), "a" * 60 + "1", "digest", 0) != socket_path(Path(), "a" * 60 + "2", "digest", 0)
 
 
 class Fake:

@@ -36,7 +36,7 @@ class Site:
         self.answers: list[Response] = []
         self.bodies: list[Any] = []
         rest = [Route("/metrics", self._show_metrics), Mount("/", models)]
-        routes = [*page.routes(b'{"service":"fairlead"}'), *rest]
+        routes = [*page.routes(lambda: b'{"service":"fairlead"}'), *rest]
         self._app = Starlette(routes=[Mount(prefix, routes=routes)] if prefix else routes)
         self._server = uvicorn.Server(
             uvicorn.Config(self, port=0, log_level="error", ws="none", lifespan="off", timeout_graceful_shutdown=1)

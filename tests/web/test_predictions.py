@@ -248,7 +248,7 @@ def test_a_field_with_an_odd_name_is_told_once_and_by_its_json_path(
     churn_bundle: Path, app_of: Callable[..., App]
 ) -> None:
     app = app_of(churn_bundle)
-    (model,) = app.models.values()
+    (model,) = app.served.stable().values()
     features = tuple(replace(f, name=f"{f.name} (x)") for f in model.intake.schema.features)
     model.intake = Intake(replace(model.intake.manifest, schema=Schema(features=features)), model.intake.digest)
     query = b"tenure%20(x)=y&contract%20(x)=a&contract%20(x)=b"
@@ -284,7 +284,7 @@ def test_a_failure_is_500_with_a_request_id_and_the_traceback_in_the_log(
     churn_bundle: Path, in_process: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     client = in_process(churn_bundle)
-    client.app.models["churn"].batcher.runner = Fails()
+    client.app.served.stable()["churn"].batcher.runner = Fails()
     with caplog.at_level(logging.ERROR, "fairlead.web"):
         response = client.post("/predict", json=GOOD)
     document = check_problem(response, 500, "internal")

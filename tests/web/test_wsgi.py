@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -195,5 +196,28 @@ def test_what_cannot_be_had_is_told_at_once(
     model = {"source": str(churn_bundle), "isolation": "process"}
     config.write_text(json.dumps({"models": {"churn": model}}))
     monkeypatch.setenv("FAIRLEAD_CONFIG", str(config))
-    with pytest.raises(ServeError, match="churn: only `fairlead serve` runs models in processes of their own"):
+    with pytest.raises(ServeError, match="churn: only `fairlead serve`, which keeps processes for it, has isolation"):
         fairlead.web.asgi()
+
+
+def test_a_model_that_is_no_bundle_is_built_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sklearn.linear_model import LinearRegression
+
+    monkeypatch.setenv("FAIRLEAD_CACHE_DIRECTORY", str(tmp_path / "cache"))
+    model = tmp_path / "slope.pkl"
+    model.write_bytes(pickle.dumps(LinearRegression().fit([[0.0], [1.0]], [1.0, 3.0])))
+    for _ in range(2):  # the second from the cache
+        answer = call(fairlead.web.wsgi(model), "POST", "/models/slope/predict", b'{"x0": 2.0}')
+        assert answer.status == 200, answer
+        assert json.loads(answer.body)["prediction"] == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize("asked", ["refresh_s: 5", "canary: {source: ../other}", "shadow: {source: ../other}"])
+def test_what_needs_a_parent_is_refused(
+    churn_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    config = tmp_path / "fairlead.yaml"
+    config.write_text(f"models: {{churn: {{source: {churn_bundle}, {asked}}}}}\n")
+    monkeypatch.setenv("FAIRLEAD_CONFIG", str(config))
+    with pytest.raises(ServeError, match=f"churn: only `fairlead serve`.* has {asked.partition(':')[0]}"):
+        fairlead.web.wsgi()

@@ -7,8 +7,11 @@ Source: https://mlflow.org/docs/latest/api_reference/python_api/mlflow.pyfunc.ht
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+from fairlead.bundle.sources.artifacts import META
 from fairlead.predict.predictor import Predictor, load
 
 
@@ -25,4 +28,7 @@ class PyfuncModel:
 
 
 def _load_pyfunc(path: str) -> PyfuncModel:
+    # MLflow notes in its copy of a registered model where it got it. The bundle knows no such file.
+    with suppress(OSError):
+        (Path(path) / META).unlink()
     return PyfuncModel(load(path))

@@ -85,6 +85,14 @@ def open_bundle(path: Path) -> Bundle:
     return Bundle(path, manifest, hashlib.sha256(data).hexdigest())
 
 
+def is_called_bundle(path: Path) -> bool:
+    """Whether a directory says that it is a bundle; `open_bundle` tells whether it is an intact one."""
+    try:
+        return b'"fairlead": {' in (path / DESCRIPTOR).read_bytes()
+    except OSError:
+        return False
+
+
 def files_of(path: Path) -> set[str]:
     """List the files below a bundle's directory but its descriptor, by path with forward slashes."""
     # A link is a file of the bundle only by what it points to, which may change: it is never expected.

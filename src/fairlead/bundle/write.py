@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from fairlead.bundle.disk import sync
 from fairlead.bundle.manifest import DESCRIPTOR, decode_descriptor
 from fairlead.bundle.read import files_of
 from fairlead.errors import BundleError
@@ -70,9 +71,9 @@ def staged(target: Path, files: Mapping[str, bytes]) -> Iterator[Path]:
             _write(directory / name, data)
         yield directory
         for folder in {(directory / name).parent for name in files} | {directory}:
-            _sync(folder)
+            sync(folder)
         _replace(directory, target)
-        _sync(target.parent)
+        sync(target.parent)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -83,14 +84,6 @@ def _write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _replace(directory: Path, target: Path) -> None:

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast, get_args
 
 from fairlead.monitor import after_fork
 from fairlead.monitor.number_files import NumberFile, Numbers, bury, locked, owner_of
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 Kind = Literal["counter", "histogram", "gauge_livesum", "gauge_livemax"]
 Labels = tuple[str, ...]
+ReloadResult = Literal["swapped", "unchanged", "refused", "failed"]
+ShadowResult = Literal["equal", "differs", "failed", "dropped"]
+LoadResult = Literal["loaded", "failed"]
 Recorder: TypeAlias = "tuple[Numbers, int, Numbers, int, Numbers, int, list[int]]"
 
 logger = logging.getLogger("fairlead.monitor")
@@ -127,6 +130,24 @@ MODEL_PROCESSES_DIED = Family(
 MODEL_INFO = Family(
     "fairlead_model_info", "gauge_livemax", "1 for each model that is served.", (*_OF_MODEL, "engine", "digest")
 )
+RELOADS = Family(
+    "fairlead_reloads_total",
+    "counter",
+    "Looks for a newer version of a model, by what came of them.",
+    ("model", "result"),
+)
+ROLLBACKS = Family("fairlead_rollbacks_total", "counter", "Canaries that were taken back.", _OF_MODEL)
+CANARY_WEIGHT = Family(
+    "fairlead_canary_weight_ratio", "gauge_livemax", "Share of the requests that a canary answers.", _OF_MODEL
+)
+SHADOW_ROWS = Family(
+    "fairlead_shadow_rows_total",
+    "counter",
+    "Records that a shadow was asked too, by how its answers compare.",
+    (*_OF_MODEL, "result"),
+)
+MODEL_LOADS = Family("fairlead_model_loads_total", "counter", "Loads of models on demand.", ("model", "result"))
+EVICTIONS = Family("fairlead_model_evictions_total", "counter", "Models let go for want of memory.", ("model",))
 
 FAMILIES = (
     REQUESTS,
@@ -142,6 +163,12 @@ FAMILIES = (
     WORKERS_DIED,
     MODEL_PROCESSES_DIED,
     MODEL_INFO,
+    RELOADS,
+    ROLLBACKS,
+    CANARY_WEIGHT,
+    SHADOW_ROWS,
+    MODEL_LOADS,
+    EVICTIONS,
 )
 
 
@@ -231,6 +258,8 @@ class Metrics:
         for family in (ROWS, REJECTED, IGNORED_KEYS):
             self._add(family, (model, version), 0)
         self._add(MODEL_PROCESSES_DIED, (model,), 0)
+        for result in get_args(ReloadResult):
+            self._add(RELOADS, (model, result), 0)
         self._infos.add((model, version, engine, digest))
         self._set(MODEL_INFO, (model, version, engine, digest), 1)
 
@@ -238,6 +267,35 @@ class Metrics:
         """Tell that a model is served no more."""
         self._infos.discard((model, version, engine, digest))
         self._set(MODEL_INFO, (model, version, engine, digest), 0)
+
+    def reloaded(self, model: str, result: ReloadResult) -> None:
+        """Count a look for a newer version, which was refused when it could not be served."""
+        self._add(RELOADS, (model, result), 1)
+
+    def rolled_back(self, model: str, version: str) -> None:
+        """Count a canary that was taken back."""
+        self._add(ROLLBACKS, (model, version), 1)
+
+    def canary_weight(self, model: str, version: str, weight: float) -> None:
+        """Tell a canary's share of the requests, from 0 to 1; one before it has none any more."""
+        before = self._canaries.get(model, version)
+        if before != version:
+            self._set(CANARY_WEIGHT, (model, before), 0)
+        self._canaries[model] = version
+        self._set(CANARY_WEIGHT, (model, version), weight)
+        self._add(ROLLBACKS, (model, version), 0)
+
+    def shadow_rows(self, model: str, version: str, result: ShadowResult, rows: int) -> None:
+        """Count records that a shadow was to be asked."""
+        self._add(SHADOW_ROWS, (model, version, result), rows)
+
+    def model_loaded(self, model: str, result: LoadResult) -> None:
+        """Count a load on demand."""
+        self._add(MODEL_LOADS, (model, result), 1)
+
+    def model_evicted(self, model: str) -> None:
+        """Count a model that was let go for want of memory."""
+        self._add(EVICTIONS, (model,), 1)
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """Write the metrics of all processes of the service.
@@ -266,6 +324,7 @@ class Metrics:
         self._files: dict[Kind, NumberFile] = {}
         self._found: dict[tuple[str, Labels], tuple[Numbers, list[int]]] = {}
         self._requests: dict[tuple[str, str, str, int], Recorder] = {}
+        self._canaries: dict[str, str] = {}
         infos = getattr(self, "_infos", set[tuple[str, str, str, str]]())
         self._infos: set[tuple[str, str, str, str]] = infos
         for gauges in self.directory.glob(f"gauge_*_{owner_of(os.getpid())}.db"):
@@ -279,7 +338,7 @@ class Metrics:
         numbers, (at,) = self._find(family, labels)
         numbers[at] += amount
 
-    def _set(self, family: Family, labels: Labels, value: int) -> None:
+    def _set(self, family: Family, labels: Labels, value: float) -> None:
         numbers, (at,) = self._find(family, labels)
         numbers[at] = value
 

@@ -10,7 +10,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fairlead.errors import ServeError
+
 if TYPE_CHECKING:
+    from fairlead.config import ModelSettings
     from fairlead.web.app import App
     from fairlead.web.wsgi_app import WsgiApp
 
@@ -23,31 +26,48 @@ def asgi(*bundles: str | Path) -> App:
 
     Parameters
     ----------
-    bundles : directories made by `fairlead build`; the file may name more.
+    bundles : as `fairlead serve` takes them; what is not here, or no bundle, comes through the cache. The file may
+        name more.
 
     Raises
     ------
     BundleError
         When a bundle is none or was changed.
+    SourceError
+        When a model cannot be had from where it lives.
     ServeError
-        When there is no model, two have one name, or one is to run in a process of its own.
+        When there is no model, two have one name, or one asks for what only `fairlead serve` does.
     ConfigError
         When a setting is wrong.
     """
     from fairlead import config
-    from fairlead.errors import ServeError
     from fairlead.web.app import App
     from fairlead.web.gate import make_gate
-    from fairlead.web.models import load_all
+    from fairlead.web.models import Loader, brought, expanded, load_all
+    from fairlead.web.server import take_control
 
     settings = config.read(None, os.environ, {})
-    for name, model in settings.models.items():
-        if model.isolation == "process":
-            raise ServeError(
-                f"{name}: only `fairlead serve` runs models in processes of their own: leave isolation out"
-            )
-    models = [*map(config.ModelSettings, map(str, bundles)), *settings.models.values()]
-    return App(load_all(models, settings.web.max_queue_rows), make_gate(settings.web))
+    models = expanded([*map(config.ModelSettings, map(str, bundles)), *settings.models.values()])
+    for model in models:
+        _check(model)
+    loader = Loader(settings.web.max_queue_rows)
+    app = App(load_all(brought(models, settings.cache), loader), make_gate(settings.web), loader)
+    take_control(app, models, settings.cache)
+    return app
+
+
+def _check(model: ModelSettings) -> None:
+    asked = {
+        "isolation": model.isolation == "process",
+        "refresh_s": model.refresh_s,
+        "canary": model.canary,
+        "shadow": model.shadow,
+    }
+    if found := [name for name, value in asked.items() if value]:
+        raise ServeError(
+            f"{model.name or model.source}: only `fairlead serve`, which keeps processes for it, has "
+            f"{' and '.join(found)}: leave it out"
+        )
 
 
 def wsgi(*bundles: str | Path) -> WsgiApp:

@@ -7,8 +7,8 @@ probes, the description of the service, its page and its metrics; the `Gate` is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -19,30 +19,34 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from fairlead import __version__
-from fairlead.config import ModelSettings
-from fairlead.errors import ServeError
-from fairlead.web import asgi_calls, docs, inference_v2, models, openapi, page, probes, wire
+from fairlead.repository.deployments import ROLES
+from fairlead.web import admin, asgi_calls, docs, inference_v2, openapi, page, probes, wire
 from fairlead.web.asgi_calls import Message, Receive, Scope, Send
-from fairlead.web.calls import Call
-from fairlead.web.control import Action
+from fairlead.web.calls import Call, Handler
 from fairlead.web.dialects.infer import Infer
 from fairlead.web.dialects.instances import Instances
 from fairlead.web.dialects.invocations import Invocations
 from fairlead.web.dialects.predict import Body, Query
 from fairlead.web.endpoint import Endpoint
 from fairlead.web.gate import SAFE, Gate
-from fairlead.web.models import Listing, Model, check_names, predict_path
+from fairlead.web.models import Entry, Loader, Model, predict_path
 from fairlead.web.problems import Refusal, failure
+from fairlead.web.served import Served, not_loaded
+from fairlead.web.shadow import Shadow
+from fairlead.web.split import Reporter, parted
+from fairlead.web.threads import in_thread
+
+if TYPE_CHECKING:
+    from fairlead.repository.controller import Control
+    from fairlead.repository.deployments import Deployment
+    from fairlead.repository.rollback import Counts
 
 # What tells of the process and not of the models: probes have no key, and a browser gets to the page without one.
 _OPEN = frozenset({"/", "/docs", "/livez", "/readyz", "/ping", "/v2/health/live", "/v2/health/ready"})
 _OPEN_UNDER = ("/docs/", "/static/")
-_ADMIN_UNDER = ("/v2/repository/models/",)
 _EXPOSED = ("x-request-id", "x-model-version", "retry-after", "inference-header-content-length")
 # Clients of these look for what is wrong under `error`.
 _WITH_ERROR = ("/v1/", "/v2/")
-# How often a model that is taken out of service is looked at, whether its last request is answered.
-_LOOK_S = 0.01
 
 
 class App:
@@ -50,17 +54,15 @@ class App:
 
     Parameters
     ----------
-    models : at least one, names unique.
+    entries : at least one, names unique.
     gate : admits requests and records them.
+    loader : loads other bundles; one for this process alone is made where it is left out.
 
     Attributes
     ----------
+    served : the models.
     endpoints : of predictions, by path as it stands in the request line.
-    models : that are loaded, by name.
-    listings : of all models that there are, loaded or not.
-    reasons : why a model is not loaded, by name.
-    open_model : verifies and loads a model anew, in a thread.
-    broadcast : has other processes of this server ``load`` or ``unload`` a model too.
+    control : changes what is served, for this process or all; without it nothing changes.
     on_start : called by `start`.
 
     Raises
@@ -69,155 +71,48 @@ class App:
         When two models have one name.
     """
 
-    def __init__(self, models: Sequence[Model], gate: Gate) -> None:
-        check_names([model.name for model in models])
+    def __init__(self, entries: Sequence[Entry], gate: Gate, loader: Loader | None = None) -> None:
+        settings = gate.settings
         self.gate = gate
-        self.models = {model.name: model for model in models}
-        self.listings = {model.name: model.listing for model in models}
-        self.reasons: dict[str, str] = {}
-        self.open_model: Callable[[Listing], Model] = self._open
-        self.broadcast: Callable[[Action, str], Awaitable[None]] | None = None
+        loader = loader or Loader(settings.max_queue_rows)
+        budget_bytes = settings.memory_budget_bytes and settings.memory_budget_bytes // settings.workers
+        self.served = Served(entries, loader, settings.timeout_s, gate.metrics, gate.tracer, budget_bytes)
+        self.served.on_change = self._publish
+        self.control: Control | None = None
         self.on_start: list[Callable[[], None]] = []
-        self._changes = asyncio.Lock()
-        self._retiring: set[asyncio.Task[None]] = set()
-        self.endpoints: dict[bytes, Endpoint] = {}
-        self._root = gate.settings.root_path.rstrip("/")
-        for model in models:
-            model.observe(gate.metrics, gate.tracer)
-        self._publish()
+        self.endpoints: dict[bytes, Handler] = {}
+        self._reporters: dict[str, Reporter] = {}
+        self._paths: dict[str, list[bytes]] = {}
+        self._description: tuple[list[str], bytes] | None = None
+        self._describing = asyncio.Lock()
+        self._root = settings.root_path.rstrip("/")
+        for name in self.served.entries:
+            self._publish(name)
+        self._rest = Starlette(routes=self._routes(), exception_handlers=self._handlers())
         self._outer: Any = self._serve
-        if gate.settings.cors_origins:
+        if settings.cors_origins:
             self._outer = CORSMiddleware(
                 self._serve,
-                allow_origins=gate.settings.cors_origins,
+                allow_origins=settings.cors_origins,
                 allow_methods=("GET", "POST"),
                 allow_headers=("*",),
                 expose_headers=_EXPOSED,
                 max_age=3600,
             )
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether requests are answered now."""
-        return bool(self.models) and not self.gate.is_draining and all(m.is_ready for m in self.models.values())
-
     def check_ready(self, model: Model | None = None) -> None:
         """Refuse with ``not_ready`` unless requests are answered now, those for one model or all."""
-        if self.gate.is_draining:
-            why = "the server is shutting down"
-        elif not self.models:
-            why = "no model is loaded"
-        elif not (self.is_ready if model is None else model.is_ready):
+        why = "the server is shutting down" if self.gate.is_draining else None
+        if why is None and model is None:
+            why = self.served.why_not_ready()
+        elif why is None and model is not None and not model.is_ready:
             why = "a model does not answer"
-        else:
-            return
-        raise Refusal("not_ready", why, headers=[(b"retry-after", b"1")])
-
-    def find(self, name: str) -> Model:
-        """Give a loaded model.
-
-        Raises
-        ------
-        Refusal
-            ``not_found``.
-        """
-        if name in self.models:
-            return self.models[name]
-        if name in self.listings:
-            raise Refusal("not_found", f"{name} is not loaded: {self.reasons[name]}")
-        raise Refusal("not_found", f"there is no such model: there are {', '.join(self.listings)}")
-
-    async def load(self, name: str) -> None:
-        """Load a model from its bundle as it is now, in all workers; raises what `load_here` does."""
-        await self.load_here(name)
-        # Not within the lock: another worker may be waiting for this one to do the same.
-        if self.broadcast is not None:
-            await self.broadcast("load", name)
-
-    async def unload(self, name: str) -> None:
-        """Take a model out of service, in all workers; raises what `unload_here` does."""
-        await self.unload_here(name)
-        if self.broadcast is not None:
-            await self.broadcast("unload", name)
-
-    async def act(self, action: Action, name: str) -> None:
-        """Do what another worker has done already."""
-        if action == "load":
-            await self.load_here(name)
-        elif name in self.models:
-            await self.unload_here(name)
-
-    async def load_here(self, name: str) -> None:
-        """Load a model from its bundle as it is now; until that has worked the one that is loaded goes on.
-
-        Raises
-        ------
-        Refusal
-            ``not_found``.
-        FairleadError
-            When the bundle cannot be served; the model that was loaded stays.
-        """
-        async with self._changes:
-            if name not in self.listings:
-                self.find(name)
-            model = await asyncio.to_thread(self.open_model, self.listings[name])
-            if model.name != name:
-                raise ServeError(f"its bundle holds a model named {model.name} by now")
-            model.observe(self.gate.metrics, self.gate.tracer)
-            model.batcher.runner.start()
-            before = self.models.get(name)
-            self.listings[name] = model.listing
-            self.reasons.pop(name, None)
-            loaded = {**self.models, name: model}
-            self.models = {key: loaded[key] for key in self.listings if key in loaded}
-            self._publish()
-            if before is not None:
-                task = asyncio.get_running_loop().create_task(self._retire(before))
-                self._retiring.add(task)
-                task.add_done_callback(self._retiring.discard)
-
-    async def unload_here(self, name: str) -> None:
-        """Take a model out of service, and return when its last request is answered.
-
-        Raises
-        ------
-        Refusal
-            ``not_found`` for a model that is not loaded.
-        """
-        async with self._changes:
-            model = self.find(name)
-            self.models = {key: value for key, value in self.models.items() if key != name}
-            self.reasons[name] = "it was unloaded"
-            self._publish()
-            await self._retire(model)
-
-    async def _retire(self, model: Model) -> None:
-        """Wait for a model's last answer, which has a deadline, and let go of its engine."""
-        loop = asyncio.get_running_loop()
-        end_s = loop.time() + self.gate.settings.timeout_s
-        try:
-            while not model.batcher.is_idle and loop.time() < end_s:
-                await asyncio.sleep(_LOOK_S)
-        finally:
-            model.batcher.close()
-            if self.gate.metrics is not None:
-                one = model.listing
-                self.gate.metrics.model_gone(one.name, one.version, one.engine, one.digest)
-                if model.name in self.models:  # the same bundle may have been loaded again meanwhile
-                    self.models[model.name].observe(self.gate.metrics, self.gate.tracer)
-
-    def _open(self, listing: Listing) -> Model:
-        return models.load(ModelSettings(str(listing.path), name=listing.name), self.gate.settings.max_queue_rows)
-
-    def _publish(self) -> None:
-        """Serve the models that are loaded now, in one step."""
-        self._route()
-        self._rest = Starlette(routes=self._routes(), exception_handlers=self._handlers())
+        if why is not None:
+            raise Refusal("not_ready", why, headers=[(b"retry-after", b"1")])
 
     def start(self) -> None:
         """Begin, on the event loop, what a model needs besides requests."""
-        for model in self.models.values():
-            model.batcher.runner.start()
+        self.served.start()
         for begin in self.on_start:
             begin()
 
@@ -226,8 +121,7 @@ class App:
         metrics = self.gate.metrics
         if metrics is not None:
             metrics.in_flight(self.gate.in_flight)
-            for model in self.models.values():
-                model.tell(metrics)
+            self.served.tell_metrics(metrics)
 
     def drain(self) -> None:
         """Tell load balancers, through ``/readyz``, to send no more, and clients to connect anew."""
@@ -242,11 +136,13 @@ class App:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = self._bare_path(scope)
-        endpoint = self.endpoints.get(path.encode())
+        key = path.encode()
+        endpoint = self.endpoints.get(key)
         if endpoint is None:
             await self._serve_rest(scope, path, receive, send)
             return
-        await asgi_calls.serve(endpoint, self.gate, scope, path, receive, send)
+        # While a body comes, another version may.
+        await asgi_calls.serve(lambda: self.endpoints.get(key, endpoint), self.gate, scope, path, receive, send)
 
     async def _serve_rest(self, scope: Scope, path: str, receive: Receive, send: Send) -> None:
         """Let Starlette answer, and see to headers, keys and the record."""
@@ -268,8 +164,7 @@ class App:
             if path in _OPEN or path.startswith(_OPEN_UNDER):
                 self.gate.identify(call)
             else:
-                is_admin = call.method == "POST" and path.startswith(_ADMIN_UNDER)
-                self.gate.admit(call, is_admin, is_counted=False)
+                self.gate.admit(call, admin.needs_admin(call.method, path), is_counted=False)
         except Refusal as refusal:
             await _refused(Request(inner), refusal)(inner, receive, send_with_headers)
         else:
@@ -284,44 +179,73 @@ class App:
                 return path[len(root) :]
         return path
 
-    def _route(self) -> None:
-        """Put every model's paths into `endpoints`, in place, because connections hold on to it."""
-        self.endpoints.clear()
-        for model in self.models.values():
-            for path, endpoint in self._endpoints(model).items():
-                self.endpoints[path.encode()] = endpoint
-                self.endpoints[(self._root + path).encode()] = endpoint
+    def _publish(self, name: str) -> None:
+        """Serve what there is under a name now, in one step."""
+        found: dict[bytes, Handler] = {}
+        for path, endpoint in self._endpoints(self.served.entries[name]).items():
+            found[path.encode()] = endpoint
+            found[(self._root + path).encode()] = endpoint
+        for former in self._paths.get(name, ()):
+            if former not in found:
+                del self.endpoints[former]
+        self.endpoints.update(found)
+        self._paths[name] = list(found)
 
-    def _endpoints(self, model: Model) -> dict[str, Endpoint]:
+    def _endpoints(self, entry: Entry) -> dict[str, Handler]:
+        """Make the endpoints of a name, by path."""
+        if (reporter := self._reporters.pop(entry.deployment.name, None)) is not None:
+            reporter.close()
+        stable, canary, shadow = (entry.models.get(role) for role in ROLES)
+        if stable is None:
+            return {}
+        endpoints = self._endpoints_of(stable)
+        if shadow is not None:
+            mirror = Shadow(stable, shadow, self.gate.metrics, self.gate.settings.timeout_s)
+            for endpoint in endpoints.values():
+                endpoint.shadow = mirror
+        if canary is None or canary is stable:
+            return dict(endpoints)
+        return self._parted(endpoints, self._endpoints_of(canary), entry.deployment)
+
+    def _parted(
+        self, stable: dict[str, Endpoint], canary: dict[str, Endpoint], deployment: Deployment
+    ) -> dict[str, Handler]:
+        """Leave to a canary its share of what comes to a model's paths."""
+        name, variant = deployment.name, deployment.canary
+        assert variant is not None
+        found: dict[str, Handler] = dict(stable)
+
+        def tell(counts: Counts) -> None:
+            if self.control is not None:
+                self.control.count(name, variant.digest, counts)
+
+        reporter = Reporter(tell, deployment.max_latency_s)
+        self._reporters[name] = reporter
+        for path, endpoint in canary.items():
+            endpoint.reporter = reporter
+            found[path] = parted(stable[path], endpoint, deployment) if path in stable else endpoint
+        return found
+
+    def _endpoints_of(self, model: Model) -> dict[str, Endpoint]:
         name, manifest, gate = model.name, model.intake.manifest, self.gate
         predict = Endpoint(model, (Body(gate.settings.max_body_bytes), Query()), gate)
-        infer = Endpoint(model, (Infer(manifest),), gate)
         invocations = Endpoint(model, (Invocations(manifest.schema),), gate)
         found = {
             predict_path(name): predict,
             f"/models/{name}/invocations": invocations,
             f"/v1/models/{name}:predict": Endpoint(model, (Instances(manifest.schema),), gate),
-            f"/v2/models/{name}/infer": infer,
-            f"/v2/models/{name}/versions/{model.version}/infer": infer,
+            f"/v2/models/{name}/infer": Endpoint(model, (Infer(manifest),), gate),
+            f"/v2/models/{name}/versions/{model.version}/infer": Endpoint(model, (Infer(manifest),), gate),
         }
-        # Not `models`: a path must not come to mean another model because one was unloaded.
-        return found | {"/predict": predict, "/invocations": invocations} if len(self.listings) == 1 else found
+        return found | {"/predict": predict, "/invocations": invocations} if self._is_alone else found
+
+    @property
+    def _is_alone(self) -> bool:
+        """Whether ``/predict`` means a model; it must not come to mean another because one was unloaded."""
+        return len(self.served.entries) == 1
 
     def _routes(self) -> list[Route]:
-        """Make the routes of everything that is not a prediction; answers that never change are written once, here."""
-        models = list(self.models.values())
-        described = [openapi.Described(m.intake.manifest, m.intake.digest, m.example) for m in models]
-        document = openapi.document(described, self.gate.keys is not None, self._root, len(self.listings) == 1)
-        description = wire.encode(document)
-        index = wire.encode(
-            {
-                "service": "fairlead",
-                "fairlead_version": __version__,
-                "models": [{"name": m.name, "version": m.version, "predict": predict_path(m.name)} for m in models],
-                "docs": "/docs",
-                "openapi": "/openapi.json",
-            }
-        )
+        """Make the routes of everything that is not a prediction."""
 
         async def livez(request: Request) -> Response:
             return Response(b'{"status":"live"}', media_type="application/json")
@@ -331,7 +255,11 @@ class App:
             return Response(b'{"status":"ready"}', media_type="application/json")
 
         async def show_openapi(request: Request) -> Response:
-            return Response(description, media_type="application/json")
+            async with self._describing:
+                digests = [f"{model.name} {model.intake.digest}" for model in self.served.stable().values()]
+                if self._description is None or self._description[0] != digests:
+                    self._description = digests, await in_thread(self._describe)
+                return Response(self._description[1], media_type="application/json")
 
         async def metrics(request: Request) -> Response:
             if self.gate.metrics is None:
@@ -341,9 +269,28 @@ class App:
             return Response(body, headers={"content-type": media_type})
 
         routes = [Route("/livez", livez), Route("/readyz", readyz), Route("/openapi.json", show_openapi)]
-        routes += [*page.routes(index), Route("/metrics", metrics)]
-        routes += [*inference_v2.routes(self), *probes.routes(self)]
-        return [*routes, *docs.routes(" · ".join(self.models))]
+        routes += [*page.routes(self._index), Route("/metrics", metrics)]
+        routes += [*inference_v2.routes(self), *probes.routes(self), *admin.routes(self)]
+        return [*routes, *docs.routes(" · ".join(self.served.entries))]
+
+    def _describe(self) -> bytes:
+        """Write the description of the models that answer."""
+        models = self.served.stable().values()
+        described = [openapi.Described(m.intake.manifest, m.intake.digest, m.example) for m in models]
+        return wire.encode(openapi.document(described, self.gate.keys is not None, self._root, self._is_alone))
+
+    def _index(self) -> bytes:
+        """Write what ``/`` gives to programs."""
+        models = self.served.stable().values()
+        return wire.encode(
+            {
+                "service": "fairlead",
+                "fairlead_version": __version__,
+                "models": [{"name": m.name, "version": m.version, "predict": predict_path(m.name)} for m in models],
+                "docs": "/docs",
+                "openapi": "/openapi.json",
+            }
+        )
 
     def _handlers(self) -> dict[Any, Any]:
         def raised(request: Request, error: HTTPException) -> Response:
@@ -353,10 +300,11 @@ class App:
                 headers = [(b"allow", allow.encode())]
                 return _refused(request, Refusal("method_not_allowed", f"expected {allow}", headers=headers))
             parts = request.scope["path"].removeprefix(self._root).replace(":", "/").split("/")
-            for name in self.reasons:
-                if name in parts:
-                    return _refused(request, Refusal("not_found", f"{name} is not loaded: {self.reasons[name]}"))
-            names = list(self.models)
+            stable = self.served.stable()
+            for name, entry in self.served.entries.items():
+                if name in parts and name not in stable:
+                    return _refused(request, not_loaded(entry))
+            names = list(stable)
             shown = ", ".join(map(predict_path, names[:20])) + (" and more" if len(names) > 20 else "")
             nowhere = f"nothing is at this path: predictions are at {shown}, and /openapi.json tells all paths"
             return _refused(request, Refusal("not_found", nowhere))

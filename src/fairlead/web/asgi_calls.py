@@ -12,12 +12,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from fairlead.web.calls import Call
+from fairlead.web.calls import Call, Handler
 from fairlead.web.problems import Header, Refusal
 from fairlead.web.wire import check_size
 
 if TYPE_CHECKING:
-    from fairlead.web.endpoint import Endpoint
     from fairlead.web.gate import Gate
 
 Scope = MutableMapping[str, Any]
@@ -77,17 +76,24 @@ class AsgiCall(Call):
             self._answered.set_result(None)
 
 
-async def serve(endpoint: Endpoint, gate: Gate, scope: Scope, path: str, receive: Receive, send: Send) -> None:
-    """Read a request, have it answered, and send the answer."""
+async def serve(
+    endpoint: Callable[[], Handler], gate: Gate, scope: Scope, path: str, receive: Receive, send: Send
+) -> None:
+    """Read a request, have it answered, and send the answer.
+
+    Parameters
+    ----------
+    endpoint : gives what answers; asked when the whole request is here.
+    """
     try:
         body = await read_body(scope, receive, gate.settings.max_body_bytes)
         if body is None:
             return
         call = AsgiCall(scope, path, body)
-        endpoint.handle(call)
+        endpoint().handle(call)
     except Refusal:
         call = AsgiCall(scope, path, b"")
-        endpoint.refuse_size(call)
+        endpoint().refuse_size(call)
     answered = await call.wait(receive)
     if answered is None:
         return

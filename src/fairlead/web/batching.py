@@ -116,6 +116,7 @@ class Batcher:
     on_batch : told the rows, the nanoseconds and the calls of each batch.
     queued_rows : how many wait.
     is_stuck : whether every slot is taken by a batch that nobody waits for any more.
+    is_closed : whether it is out of service.
     """
 
     def __init__(self, runner: Runner, cost: Cost, max_queue_rows: int, stuck_after_s: float = _STUCK_AFTER_S) -> None:
@@ -130,6 +131,7 @@ class Batcher:
         self._running: set[Batch] = set()
         self._running_rows = 0
         self.is_stuck = False
+        self.is_closed = False
         self._is_armed = False
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_ns = math.inf
@@ -147,6 +149,11 @@ class Batcher:
         return (self.queued_rows + self._running_rows) * self._row_ns / max(1, self.runner.slots)
 
     @property
+    def is_ready(self) -> bool:
+        """Whether the engine is there and answers."""
+        return self.runner.slots > 0 and not self.is_stuck
+
+    @property
     def is_idle(self) -> bool:
         """Whether nothing waits and nothing runs."""
         return not (self._queue or self._again or self._running)
@@ -158,8 +165,10 @@ class Batcher:
         ------
         Refusal
             ``overloaded`` when the queue is full, or as long as the job may wait or longer; ``too_large`` for
-            more rows than any request may have.
+            more rows than any request may have; ``not_ready`` when it is closed.
         """
+        if self.is_closed:
+            raise _unloaded()
         if not job.n_rows:
             job.settle()
             return
@@ -187,9 +196,10 @@ class Batcher:
 
     def close(self) -> None:
         """Refuse what waits, and let go of the engine."""
+        self.is_closed = True
         self._cancel_alarm()
         for job in [*self._queue, *(job for batch in (*self._again, *self._running) for job, _ in batch.pieces)]:
-            job.fail(Refusal("not_ready", "the model is being unloaded", headers=[(b"retry-after", b"1")]))
+            job.fail(_unloaded())
         self._queue.clear()
         self._again.clear()
         self.queued_rows = 0
@@ -366,6 +376,10 @@ class Batcher:
         if left:
             # With many that wait, each for its own deadline, looking at all of them each time would be all there is.
             self._set_alarm(max(min(left), now_ns + _LOOK_NS * len(jobs)))
+
+
+def _unloaded() -> Refusal:
+    return Refusal("not_ready", "the model is being unloaded", headers=[(b"retry-after", b"1")])
 
 
 class ClientGone(Exception):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from time import perf_counter_ns
+from typing import Protocol
 
 from fairlead.monitor.logs import TraceContext
 from fairlead.web.problems import Header
@@ -70,3 +71,15 @@ class Call:
     def send(self, status: int, headers: tuple[Header, ...], body: bytes) -> None:
         """Send the whole answer; `content-length` and `x-request-id` are added, a body for HEAD is left out."""
         raise NotImplementedError
+
+
+class Handler(Protocol):
+    """What answers the calls to a path."""
+
+    def handle(self, call: Call) -> None:
+        """Answer a call, now or later."""
+        ...
+
+    def refuse_size(self, call: Call) -> None:
+        """Answer a call whose body is larger than the settings allow."""
+        ...

@@ -5,7 +5,8 @@ An `Endpoint` is one model behind one path. It answers each call exactly once, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from fairlead.schema import Problem
@@ -16,10 +17,14 @@ from fairlead.web.jobs import Job
 from fairlead.web.problems import PROBLEM_JSON, Header, Refusal, failure, invalid, invalid_array, rebased
 
 if TYPE_CHECKING:
+    from fairlead.predict.validate import Row
     from fairlead.web.calls import Call
     from fairlead.web.dialects import Dialect
     from fairlead.web.gate import Gate
+    from fairlead.web.jobs import Source
     from fairlead.web.models import Model
+    from fairlead.web.shadow import Shadow
+    from fairlead.web.split import Reporter
 
 # What proxies log for a client that did not wait; no answer is sent.
 CLIENT_GONE = 499
@@ -33,10 +38,19 @@ class Endpoint:
     model : what predicts.
     dialects : the forms in which it may be asked, of different methods.
     gate : decides who gets in, and keeps the record.
+
+    Attributes
+    ----------
+    divert : gives the endpoint that a call is for, once its rows are read; None keeps it here.
+    shadow : is asked what was answered here.
+    reporter : counts what becomes of calls, for who judges this model.
     """
 
     def __init__(self, model: Model, dialects: Sequence[Dialect], gate: Gate) -> None:
         self.model = model
+        self.divert: Callable[[Sequence[Row], Source | None], Endpoint | None] | None = None
+        self.shadow: Shadow | None = None
+        self.reporter: Reporter | None = None
         self._gate = gate
         self._dialects = {method: dialect for dialect in dialects for method in dialect.methods}
         self._methods = sorted(self._dialects)
@@ -55,10 +69,7 @@ class Endpoint:
                 raise Refusal("method_not_allowed", f"expected {' or '.join(self._methods)}", headers=headers)
             if b"content-encoding" in call.fields:
                 call.body = self._gate.decompressed(call)
-            rows, write, origin, source = dialect.read(call, self.model.intake)
-            job = Job(call, rows, self._finish, write, origin, source)
-            job.deadline_ns = deadline_ns
-            self.model.batcher.submit(job)
+            self._begin(call, dialect, deadline_ns)
         except Refusal as refusal:
             self._refuse(call, refusal)
         except Exception as error:
@@ -68,6 +79,15 @@ class Endpoint:
         """Answer a call whose body is larger than the settings allow."""
         self._gate.identify(call)
         self._refuse(call, wire.too_large(self._gate.settings.max_body_bytes))
+
+    def _begin(self, call: Call, dialect: Dialect, deadline_ns: int) -> None:
+        rows, write, origin, source = dialect.read(call, self.model.intake)
+        if self.divert is not None and (other := self.divert(rows, source)) is not None:
+            other._begin(call, other._dialects[call.method], deadline_ns)
+            return
+        job = Job(call, rows, self._finish, write, origin, source)
+        job.deadline_ns = deadline_ns
+        self.model.batcher.submit(job)
 
     def _finish(self, job: Job) -> None:
         call = job.call
@@ -84,7 +104,12 @@ class Endpoint:
         else:
             headers = self._headers
         call.send(200, headers, content.body)
-        self._gate.record(call, self._dialects[call.method].name, self.model, 200, job.n_rows)
+        dialect = self._dialects[call.method]
+        self._gate.record(call, dialect.name, self.model, 200, job.n_rows)
+        if self.reporter is not None:
+            self.reporter.count(False, perf_counter_ns() - call.started_ns)
+        if self.shadow is not None:
+            self.shadow.mirror(job, dialect)
 
     def _fail(self, job: Job) -> None:
         call, error = job.call, job.error
@@ -111,3 +136,5 @@ class Endpoint:
         headers = self._gate.headers(PROBLEM_JSON, self._version, *refusal.headers)
         call.send(refusal.status, headers, dialect.refused(refusal))
         self._gate.record(call, dialect.name, self.model, refusal.status, 0)
+        if self.reporter is not None:
+            self.reporter.count(refusal.status >= 500, perf_counter_ns() - call.started_ns)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -19,7 +19,7 @@ from fairlead import __version__
 from fairlead.bundle.manifest import Manifest
 from fairlead.errors import FairleadError
 from fairlead.web import wire
-from fairlead.web.asgi_calls import read_body
+from fairlead.web.admin import body_of, changed, control_of
 from fairlead.web.dialects.envelopes import decode
 from fairlead.web.dialects.outputs import columns_of
 from fairlead.web.dialects.tensors import OF_FEATURE, OF_OUTPUT
@@ -71,26 +71,28 @@ def routes(app: App) -> list[Route]:
         return _json({"name": model.name, "ready": True})
 
     async def index(request: Request) -> Response:
-        body = await _body(app, request)
+        body = await body_of(app, request)
         only_ready = decode(body, _read_index).ready if body else False
         return _json([entry for entry in _index(app) if not only_ready or entry["state"] == "READY"])
 
     async def load(request: Request) -> Response:
-        body = await _body(app, request)
+        body = await body_of(app, request)
         parameters = (decode(body, _read_change).parameters if body else None) or {}
         if any(name == "config" or name.startswith("file:") for name in parameters):
             raise Refusal("bad_request", "expected no config and no files: a model is loaded from its bundle as it is")
         name = request.path_params["name"]
+        app.served.entry(name)
         try:
-            await app.load(name)
+            await control_of(app).reload(name)
         except FairleadError as error:
             raise Refusal("bad_request", f"{name} was not loaded: {error}") from error
         return _json({})
 
     async def unload(request: Request) -> Response:
-        if body := await _body(app, request):
+        if body := await body_of(app, request):
             decode(body, _read_change)
-        await app.unload(request.path_params["name"])
+        model = app.served.find(request.path_params["name"])
+        await changed(control_of(app).unload(model.name))
         return _json({})
 
     found = [
@@ -127,31 +129,22 @@ def metadata(manifest: Manifest) -> dict[str, Any]:
 
 def _index(app: App) -> list[dict[str, str]]:
     entries = []
-    for name, listing in app.listings.items():
-        model = app.models.get(name)
+    for name, entry in app.served.entries.items():
+        model = entry.stable
         is_ready = model is not None and model.is_ready
-        reason = "" if is_ready else app.reasons.get(name, "its engine does not answer")
+        reason = "" if is_ready else entry.deployment.reason or "its engine does not answer"
+        version = "" if entry.deployment.stable is None else entry.deployment.stable.version
         state = "READY" if is_ready else "UNAVAILABLE"
-        entries.append({"name": name, "version": listing.version, "state": state, "reason": reason})
+        entries.append({"name": name, "version": version, "state": state, "reason": reason})
     return entries
 
 
 def _model(app: App, request: Request) -> Model:
-    model = app.find(request.path_params["name"])
+    model = app.served.find(request.path_params["name"])
     version = request.path_params.get("version")
     if version is not None and version != model.version:
         raise Refusal("not_found", f"{model.name} is served in version {model.version} only")
     return model
-
-
-async def _body(app: App, request: Request) -> bytes:
-    body = await read_body(request.scope, request.receive, app.gate.settings.max_body_bytes)
-    if body is None:
-        raise ClientDisconnect
-    encoding = request.headers.get("content-encoding")
-    if encoding is not None:
-        body = wire.decompressed(body, encoding.encode(), app.gate.settings.max_body_bytes)
-    return body.strip()
 
 
 def _json(value: Any) -> Response:

@@ -25,7 +25,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2s
 from multiprocessing import parent_process
-from multiprocessing.connection import Connection
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
@@ -124,9 +123,9 @@ class ModelProcess:
     linger_s: float
 
 
-def socket_path(run_directory: Path, name: str, number: int) -> Path:
-    """Give the address of a model's process, by its number from 0; short, because a socket's is limited."""
-    return run_directory / f"{blake2s(name.encode(), digest_size=6).hexdigest()}.{number}"
+def socket_path(run_directory: Path, name: str, digest: str, number: int) -> Path:
+    """Give the address of a process of a bundle, by its number from 0; short, because a socket's is limited."""
+    return run_directory / f"{blake2s(f'{name} {digest}'.encode(), digest_size=6).hexdigest()}.{number}"
 
 
 class _Address:
@@ -308,7 +307,7 @@ def _outcome(reply: Reply) -> Answers | Exception:
     return error
 
 
-def main(task: ModelProcess, starter: Connection) -> None:
+def main(task: ModelProcess, on_started: Callable[[], None]) -> None:
     """Be one model process: open the bundle, tell the parent, answer batches until the parent ends."""
     # Ctrl-C and a group's SIGTERM are for the workers, which still need this one to finish.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -331,16 +330,18 @@ def main(task: ModelProcess, starter: Connection) -> None:
     except FairleadError as error:
         raise SystemExit(f"fairlead: {error}") from error
     greeting = _encode(Greeting(os.getpid(), opened.digest, cost.fixed_ns, cost.row_ns))
-    uvloop.run(_listen(lambda: _Worker(predictor, greeting, task.limit_s, end), task, end, starter))
+    uvloop.run(_listen(lambda: _Worker(predictor, greeting, task.limit_s, end), task, end, on_started))
 
 
-async def _listen(make: Callable[[], asyncio.Protocol], task: ModelProcess, end: _End, starter: Connection) -> None:
-    path = socket_path(task.run_directory, task.name, task.number)
+async def _listen(
+    make: Callable[[], asyncio.Protocol], task: ModelProcess, end: _End, on_started: Callable[[], None]
+) -> None:
+    path = socket_path(task.run_directory, task.name, task.digest, task.number)
     path.unlink(missing_ok=True)
     loop = end.loop = asyncio.get_running_loop()
     with _Address(path) as address:
         server = await loop.create_unix_server(make, address)
-    starter.send_bytes(b"started")
+    on_started()
     await server.serve_forever()
 
 

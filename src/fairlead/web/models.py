@@ -5,17 +5,23 @@ A parent that only supervises verifies the bundles and loads none, see `verify`.
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from fairlead.bundle.manifest import DESCRIPTOR, decode_descriptor
 from fairlead.bundle.read import Bundle, open_bundle
-from fairlead.config import ModelSettings
-from fairlead.errors import ServeError
+from fairlead.config import CacheSettings, ModelSettings, is_address
+from fairlead.errors import BundleError, ServeError
+from fairlead.repository.deployments import Deployment, Role, Variant
+from fairlead.repository.finder import default_name, is_bundle
 
 if TYPE_CHECKING:
     from fairlead.monitor.metrics import Metrics
@@ -23,31 +29,12 @@ if TYPE_CHECKING:
     from fairlead.predict.intake import Intake
     from fairlead.web.batching import Batcher
     from fairlead.web.calls import Call
+    from fairlead.web.runners import Running
+
+# However long a model takes to load, the next change has to wait for it; after this it is given up.
+LOAD_TIMEOUT_S = 120.0
 
 logger = logging.getLogger("fairlead.web")
-
-
-@dataclass(frozen=True)
-class Listing:
-    """What a server says of one of its models before anything runs.
-
-    Parameters
-    ----------
-    name, version, engine, digest : as the bundle says.
-    path : where the bundle is.
-    """
-
-    name: str
-    version: str
-    engine: str
-    digest: str
-    path: Path
-
-    @classmethod
-    def of(cls, bundle: Bundle) -> Listing:
-        """List an open bundle."""
-        manifest = bundle.manifest
-        return cls(manifest.name, manifest.version, manifest.engine, bundle.digest, bundle.path)
 
 
 class Model:
@@ -55,7 +42,8 @@ class Model:
 
     Parameters
     ----------
-    listing : what it is.
+    name : under which it is served.
+    variant : the bundle.
     intake : checks its records.
     batcher : the queue in front of its engine.
     example : a record that it accepts; None when the bundle has none.
@@ -64,16 +52,17 @@ class Model:
 
     def __init__(
         self,
-        listing: Listing,
+        name: str,
+        variant: Variant,
         intake: Intake,
         batcher: Batcher,
         example: dict[str, Any] | None,
         unseen: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self.unseen = unseen
-        self.listing = listing
-        self.name = listing.name
-        self.version = listing.version
+        self.name = name
+        self.variant = variant
+        self.version = variant.version
         self.intake = intake
         self.batcher = batcher
         self.example = example
@@ -83,8 +72,7 @@ class Model:
     def observe(self, metrics: Metrics | None, tracer: Tracer | None) -> None:
         """Have the batches of this model counted."""
         if metrics is not None:
-            one = self.listing
-            metrics.model_info(one.name, one.version, one.engine, one.digest)
+            metrics.model_info(self.name, self.version, self.variant.engine, self.variant.digest)
 
         def on_batch(n_rows: int, took_ns: int, calls: Sequence[Call]) -> None:
             if metrics is not None:
@@ -110,65 +98,196 @@ class Model:
 
     @property
     def is_ready(self) -> bool:
-        """Whether its engine is there and answers."""
-        return self.batcher.runner.slots > 0 and not self.batcher.is_stuck
+        """Whether its engine answers, or would be loaded by a request."""
+        return self.batcher.is_ready
 
 
-def load(settings: ModelSettings, max_queue_rows: int, run_directory: Path | None = None) -> Model:
-    """Verify and load one bundle, and measure where its engine is best run.
+@dataclass(frozen=True)
+class Entry:
+    """What a process has under one name.
 
     Parameters
     ----------
-    run_directory : where the processes of an isolated model are found.
-
-    Raises
-    ------
-    BundleError
-        When it is none or was changed.
-    ModelFailed
-        When the model cannot predict its own example.
+    deployment : what it is to have.
+    models : those that answer, by their roles; the engine of a lazy one may be away.
     """
-    # Here, so that a parent that only verifies does not import what computes.
-    from fairlead.predict.predictor import predictor_of
-    from fairlead.web.batching import Batcher
-    from fairlead.web.runners import LoopRunner, Runner, ThreadRunner, place
 
-    bundle = open_served(settings)
-    listing = Listing.of(bundle)
-    example = bundle.example()
-    if settings.isolation == "process" and run_directory is not None:
-        return _isolated(settings, listing, bundle, max_queue_rows, run_directory)
+    deployment: Deployment
+    models: Mapping[Role, Model]
+
+    @property
+    def stable(self) -> Model | None:
+        """What answers, when anything does."""
+        return self.models.get("stable")
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Loads bundles for one process.
+
+    Parameters
+    ----------
+    max_queue_rows : rows that may wait for each model.
+    run_directory : where the processes of isolated models are found.
+    """
+
+    max_queue_rows: int
+    run_directory: Path | None = None
+
+    def load(self, deployment: Deployment, role: Role) -> Model:
+        """Verify and load the bundle that has a role in a deployment; a lazy one is verified when it is loaded.
+
+        Raises
+        ------
+        BundleError
+            When it is none, or was changed since the deployment was made.
+        ModelFailed
+            When the model cannot predict its own example.
+        """
+        variant = deployment.variant(role)
+        assert variant is not None
+        is_loaded_later = deployment.is_lazy and not self._processes(deployment, role)
+        return self.model_of(deployment, role, _glanced(variant) if is_loaded_later else _opened(variant))
+
+    def model_of(self, deployment: Deployment, role: Role, bundle: Bundle) -> Model:
+        """Make the model of a bundle, loaded unless it is lazy; raises what `load` does."""
+        # Here, so that a parent that only verifies does not import what computes.
+        from fairlead.predict.intake import Intake
+        from fairlead.web.batching import Batcher
+
+        name, variant = deployment.name, Variant.of(bundle)
+        bundle = _named(bundle, name)
+        example = bundle.example()
+        intake = Intake(bundle.manifest, bundle.digest)
+        if processes := self._processes(deployment, role):
+            return Model(name, variant, intake, self._isolated(name, bundle, processes), example)
+        if deployment.is_lazy:
+            from fairlead.web.lazy import LazyBatcher
+
+            file_bytes = sum((bundle.path / file).stat().st_size for file in bundle.manifest.files)
+            load = partial(_load_again, name, variant)
+            lazy = LazyBatcher(name, variant, file_bytes, load, self.max_queue_rows)
+            return Model(name, variant, intake, lazy, example, lazy.runner.unseen)
+        running = _run(bundle, example)
+        batcher = Batcher(running.runner, running.cost, self.max_queue_rows)
+        return Model(name, variant, intake, batcher, example, running.unseen)
+
+    def _processes(self, deployment: Deployment, role: Role) -> range:
+        """Number the processes that a model runs in, beside this one."""
+        return range(0) if self.run_directory is None else deployment.processes_of(role)
+
+    def _isolated(self, name: str, bundle: Bundle, processes: range) -> Batcher:
+        """Make the queue of a model that runs elsewhere: here its records are only checked."""
+        from fairlead.web.batching import Batcher
+        from fairlead.web.isolation import ProcessRunner, socket_path
+        from fairlead.web.runners import LOOP_LIMIT_NS, Cost
+
+        assert self.run_directory is not None
+        paths = [socket_path(self.run_directory, name, bundle.digest, number) for number in processes]
+        runner = ProcessRunner(paths, bundle.digest)
+        batcher = Batcher(runner, Cost(0.0, LOOP_LIMIT_NS), self.max_queue_rows)
+        runner.on_change = batcher.slots_changed
+        return batcher
+
+
+def _opened(variant: Variant) -> Bundle:
+    """Open a bundle that is to be loaded."""
+    if variant.engine == "onnx":
+        # What a compiled model is made of is verified as it is read; the rest, the original model above all, is not.
+        return _glanced(variant)
+    bundle = open_bundle(Path(variant.path))
+    if bundle.digest != variant.digest:
+        raise BundleError(_changed(variant))
+    return bundle
+
+
+def _glanced(variant: Variant) -> Bundle:
+    """Open a bundle by what it says of itself alone: all else was verified before, and will be when it is loaded."""
+    descriptor = Path(variant.path) / DESCRIPTOR
+    try:
+        data = descriptor.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{descriptor}: cannot be read: {error.strerror}") from error
+    if hashlib.sha256(data).hexdigest() != variant.digest:
+        raise BundleError(_changed(variant))
+    return Bundle(Path(variant.path), decode_descriptor(data, str(descriptor)), variant.digest)
+
+
+def _changed(variant: Variant) -> str:
+    return f"{variant.path}: changed since it was taken into service: load {variant.name} again"
+
+
+def _named(bundle: Bundle, name: str) -> Bundle:
+    """Give a bundle the name under which it is served."""
+    return replace(bundle, manifest=msgspec.structs.replace(bundle.manifest, name=name))
+
+
+def _load_again(name: str, variant: Variant) -> Running:
+    """Load a bundle that is served lazily."""
+    bundle = _named(_opened(variant), name)
+    return _run(bundle, bundle.example())
+
+
+def _run(bundle: Bundle, example: dict[str, Any]) -> Running:
+    """Load a bundle, and measure where its engine is best run."""
+    from fairlead.predict.predictor import predictor_of
+    from fairlead.web.runners import LoopRunner, Running, ThreadRunner, place
+
     predictor = predictor_of(bundle)
     placed = place(predictor, example)
-    runner: Runner = LoopRunner(predictor) if placed.place == "loop" else ThreadRunner(predictor)
-    logger.info("%s %s: %s", listing.name, listing.version, placed)
-    return Model(
-        listing,
-        predictor.intake,
-        Batcher(runner, placed.cost, max_queue_rows),
-        example,
-        lambda: predictor.engine.unseen,
+    logger.info("%s %s: %s", bundle.manifest.name, bundle.manifest.version, placed)
+    runner = LoopRunner(predictor) if placed.place == "loop" else ThreadRunner(predictor)
+    return Running(runner, placed.cost, lambda: predictor.engine.unseen)
+
+
+def expanded(models: Sequence[ModelSettings]) -> list[ModelSettings]:
+    """Put the bundles in a directory of bundles in its place; these are loaded when they are first asked for."""
+    found = []
+    for settings in models:
+        bundles = [] if is_address(settings.source) else bundles_in(Path(settings.source))
+        found += [msgspec.structs.replace(settings, source=str(path), name=None, lazy=True) for path in bundles]
+        found += [] if bundles else [settings]
+    return found
+
+
+def brought(models: Sequence[ModelSettings], cache: CacheSettings) -> list[ModelSettings]:
+    """Bring models here that are elsewhere, or no bundles, and wait for them; raises `SourceError`s."""
+    found = []
+    for settings in models:
+        if not is_bundle(settings.source):
+            from fairlead.bundle.obtain import Silent, obtain
+
+            had = obtain(settings.source, cache, os.environ, Silent())
+            for warning in had.warnings:
+                logger.warning("%s", warning)
+            name = settings.name or default_name(settings.source)
+            settings = msgspec.structs.replace(settings, source=str(had.path), name=name)
+        found.append(settings)
+    return found
+
+
+def bundles_in(directory: Path) -> list[Path]:
+    """List the bundles in a directory that is none itself."""
+    if (directory / DESCRIPTOR).exists():
+        return []
+    return sorted(path.parent for path in directory.glob(f"*/{DESCRIPTOR}") if not path.parent.name.startswith("."))
+
+
+def deployment_of(settings: ModelSettings, bundle: Bundle | None, is_pending: bool = False) -> Deployment:
+    """Say what is served when a setting's source is this bundle, now or when it has been brought in."""
+    own_name = default_name(settings.source) if bundle is None else bundle.manifest.name
+    return Deployment(
+        name=settings.name or own_name,
+        stable=None if bundle is None or is_pending else Variant.of(bundle),
+        reason="it is being fetched" if is_pending else "",
+        is_pending=is_pending,
+        is_lazy=settings.lazy,
+        processes=settings.processes if settings.isolation == "process" else 0,
     )
 
 
-def _isolated(
-    settings: ModelSettings, listing: Listing, bundle: Bundle, max_queue_rows: int, run_directory: Path
-) -> Model:
-    """Make a model that runs elsewhere: here its records are only checked."""
-    from fairlead.predict.intake import Intake
-    from fairlead.web.batching import Batcher
-    from fairlead.web.isolation import ProcessRunner, socket_path
-    from fairlead.web.runners import LOOP_LIMIT_NS, Cost
-
-    paths = [socket_path(run_directory, listing.name, number) for number in range(settings.processes)]
-    runner = ProcessRunner(paths, bundle.digest)
-    batcher = Batcher(runner, Cost(0.0, LOOP_LIMIT_NS), max_queue_rows)
-    runner.on_change = batcher.slots_changed
-    return Model(listing, Intake(bundle.manifest, bundle.digest), batcher, bundle.example())
-
-
-def load_all(models: Sequence[ModelSettings], max_queue_rows: int, run_directory: Path | None = None) -> list[Model]:
-    """Load bundles.
+def load_all(models: Sequence[ModelSettings], loader: Loader) -> list[Entry]:
+    """Verify and load bundles that are here; the lazy ones are loaded later.
 
     Raises
     ------
@@ -177,24 +296,37 @@ def load_all(models: Sequence[ModelSettings], max_queue_rows: int, run_directory
     ServeError
         When two models have one name.
     """
-    loaded = [load(model, max_queue_rows, run_directory) for model in models]
-    check_names([model.name for model in loaded])
-    return loaded
+    entries = []
+    for settings in models:
+        bundle = open_bundle(Path(settings.source))
+        deployment = deployment_of(settings, bundle)
+        entries.append(Entry(deployment, {"stable": loader.model_of(deployment, "stable", bundle)}))
+    check_names([entry.deployment.name for entry in entries])
+    return entries
 
 
-def verify(models: Sequence[ModelSettings]) -> list[Listing]:
-    """Verify bundles without loading their models; raises what `load_all` raises."""
-    listings = [Listing.of(open_served(model)) for model in models]
-    check_names([listing.name for listing in listings])
-    return listings
+def plan_all(models: Sequence[ModelSettings]) -> list[Deployment]:
+    """Verify bundles that are here, without loading their models; raises what `load_all` raises.
+
+    Those that are watched are brought in later, like those that are elsewhere: what is served of them is a copy.
+    """
+    deployments = []
+    for settings in models:
+        bundle = open_bundle(Path(settings.source)) if is_bundle(settings.source) else None
+        deployments.append(deployment_of(settings, bundle, bundle is None or settings.refresh_s is not None))
+    check_names([deployment.name for deployment in deployments])
+    kept = [deployment.name for deployment in deployments if deployment.is_lazy and deployment.processes]
+    if kept:
+        logger.warning("%s: isolated, so their processes run from the start on and are not let go", ", ".join(kept))
+    return deployments
 
 
-def open_served(settings: ModelSettings) -> Bundle:
-    """Open and verify a bundle, under the name that it is served as."""
-    bundle = open_bundle(Path(settings.source))
-    if settings.name is None:
-        return bundle
-    return replace(bundle, manifest=msgspec.structs.replace(bundle.manifest, name=settings.name))
+def load_planned(deployments: Sequence[Deployment], loader: Loader) -> list[Entry]:
+    """Load the bundles of deployments; raises as `Loader.load`."""
+    if any(one.is_pending for one in deployments):
+        # What is to come finds it imported: that takes longer than to load most models.
+        import fairlead.predict.predictor  # noqa: F401
+    return [Entry(one, {role: loader.load(one, role) for role, _ in one.variants()}) for one in deployments]
 
 
 def predict_path(name: str) -> str:

@@ -47,6 +47,7 @@ _TEXTS = {
     404: "There is no such model, version or path",
     405: "Another method is expected",
     408: "The request did not come within the time that it may take",
+    409: "Nothing was changed: the new version cannot be served, or there is nothing of the kind",
     413: "The body is too large",
     415: "The body is of a content type or encoding that is not read here",
     422: "The schema refuses some of the input: every problem of every record, by path",
@@ -66,7 +67,7 @@ _HEADERS = {
 # What may become of any request; of one with a body; of a change to the models.
 ASKED = (401, 403, 404, 405, 408, 429, 431, 500, 503)
 SENT = (*ASKED, 400, 413, 415, 422, 504)
-ADMIN = (*ASKED, 400, 413, 415, 422)
+ADMIN = (*ASKED, 400, 409, 413, 415, 422)
 
 
 def refusals() -> Json:

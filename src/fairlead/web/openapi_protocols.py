@@ -66,6 +66,16 @@ _READY = closed({"ready": {"const": True}})
 _MODEL_READY = closed({"name": _TEXT, "ready": {"const": True}})
 _CHANGE = _optional({"type": "object", "properties": {"parameters": {"type": ["object", "null"]}}})
 
+_RELOADED = good(
+    closed({"name": _TEXT, "version": _TEXT, "digest": _TEXT, "result": {"enum": ["swapped", "unchanged"]}})
+)
+_SHARE = closed({"version": _TEXT, "digest": _TEXT, "weight": {"type": "number", "minimum": 0, "maximum": 1}})
+_SHARE_OR_NONE: Json = {"oneOf": [_SHARE, {"type": "null"}]}
+_TEXT_OR_NONE: Json = {"type": ["string", "null"]}
+_ROLES: Json = dict.fromkeys(("stable", "canary", "shadow"), _SHARE_OR_NONE)
+_TRAFFIC = good(closed({"name": _TEXT, **_ROLES, "sticky": _TEXT_OR_NONE, "rolled_back": _TEXT_OR_NONE}))
+_TRAFFIC_CHANGE = closed({"canary": closed({"weight": {"type": "number", "minimum": 0, "maximum": 1}})})
+
 PATHS: Json = {
     "/v2": {
         "get": _operation(
@@ -101,6 +111,34 @@ PATHS: Json = {
                 "v2_unload", "repository", "Take a model out of service; an admin key", good(closed({})), ADMIN, _CHANGE
             )
         )
+    },
+    "/models/{name}/reload": {
+        "post": _named(
+            _operation(
+                "reload",
+                "repository",
+                "Look for a newer version now, and serve it; an admin key",
+                _RELOADED,
+                ADMIN,
+                with_error=False,
+            )
+        )
+    },
+    "/models/{name}/traffic": {
+        "get": _named(
+            _operation("traffic", "repository", "Who answers a model's requests", _TRAFFIC, ASKED, with_error=False)
+        ),
+        "put": _named(
+            _operation(
+                "set_traffic",
+                "repository",
+                "Give the canary another share; an admin key",
+                _TRAFFIC,
+                ADMIN,
+                {"required": True, "content": {"application/json": {"schema": _TRAFFIC_CHANGE}}},
+                with_error=False,
+            )
+        ),
     },
     "/v1/models": {
         "get": _operation("v1_models", "service", "The models' names", good(closed({"models": array(_TEXT)})), ASKED)

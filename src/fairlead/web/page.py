@@ -45,12 +45,12 @@ _HEADERS = {
 }
 
 
-def routes(index: bytes | None = None) -> list[Route]:
+def routes(index: Callable[[], bytes] | None = None) -> list[Route]:
     """Make the routes of the page and of its files, which are read once, here.
 
     Parameters
     ----------
-    index : JSON that ``/`` gives to whoever does not ask for HTML, such as curl; None gives the page to all.
+    index : makes the JSON that ``/`` gives to whoever does not ask for HTML, such as curl; None gives the page to all.
     """
     page = _sender(PAGE)
 
@@ -58,7 +58,7 @@ def routes(index: bytes | None = None) -> list[Route]:
         if index is None or "text/html" in request.headers.get("accept", ""):
             response = await page(request)
         else:
-            response = Response(index, media_type="application/json")
+            response = Response(index(), media_type="application/json")
         response.headers["vary"] = "accept"
         return response
 

@@ -24,16 +24,16 @@ def routes(app: App) -> list[Route]:
     """Make the routes of an app."""
 
     async def models(request: Request) -> Response:
-        return Response(wire.encode({"models": list(app.models)}), media_type="application/json")
+        return Response(wire.encode({"models": list(app.served.stable())}), media_type="application/json")
 
     async def model(request: Request) -> Response:
-        found = app.find(request.path_params["name"])
+        found = app.served.find(request.path_params["name"])
         app.check_ready(found)
         return Response(wire.encode({"name": found.name, "ready": True}), media_type="application/json")
 
     async def predict(request: Request) -> Response:
         # The predictions of models that are loaded are answered before Starlette is asked.
-        app.find(request.path_params["name"])
+        app.served.find(request.path_params["name"])
         raise HTTPException(404)
 
     async def ping(request: Request) -> Response:

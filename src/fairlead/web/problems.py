@@ -34,6 +34,7 @@ STATUS: dict[str, int] = {
     "not_found": 404,
     "method_not_allowed": 405,
     "slow_request": 408,
+    "conflict": 409,
     "too_large": 413,
     "unsupported_media_type": 415,
     "invalid_records": 422,

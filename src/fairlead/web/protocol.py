@@ -22,12 +22,11 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from fairlead.web.calls import Call
+from fairlead.web.calls import Call, Handler
 from fairlead.web.problems import PROBLEM_JSON_TYPE, Header, Refusal
 
 if TYPE_CHECKING:
     from fairlead.web.app import App
-    from fairlead.web.endpoint import Endpoint
 
 # How long an idle connection stays open while the server ends: a request may be on its way.
 _LINGER_S = 1.0
@@ -54,7 +53,7 @@ class DirectCall(Call):
 
     message_event = _NoEvent()
 
-    def __init__(self, protocol: Protocol, endpoint: Endpoint, path: str, keep_alive: bool) -> None:
+    def __init__(self, protocol: Protocol, endpoint: Handler, path: str, keep_alive: bool) -> None:
         client = protocol.client
         super().__init__("POST", path, b"", protocol.headers, b"", client[0] if client else None)
         self.endpoint = endpoint
@@ -245,6 +244,8 @@ class Protocol(HttpToolsProtocol):
         if type(call) is not DirectCall:
             super().on_message_complete()
         elif not call.response_complete:
+            # While a body comes, another version may.
+            call.endpoint = self.endpoints.get(self.url, call.endpoint)
             call.handle()
 
     def _is_plain(self) -> bool:

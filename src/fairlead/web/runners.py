@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -114,7 +114,8 @@ class Runner(Protocol):
     slots : how many batches it takes at a time.
     """
 
-    place: str
+    @property
+    def place(self) -> str: ...
 
     @property
     def slots(self) -> int: ...
@@ -130,6 +131,22 @@ class Runner(Protocol):
     def close(self) -> None:
         """Let go of what it holds; what still runs may not finish."""
         ...
+
+
+@dataclass(frozen=True)
+class Running:
+    """An engine that is loaded.
+
+    Parameters
+    ----------
+    runner : runs its batches.
+    cost : what they take, as measured.
+    unseen : gives how often a value outside the categories came, by feature.
+    """
+
+    runner: Runner
+    cost: Cost
+    unseen: Callable[[], Mapping[str, int]]
 
 
 class LoopRunner:

@@ -9,18 +9,26 @@ from __future__ import annotations
 import errno
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fairlead.config import ModelSettings, WebSettings
+from fairlead.config import CacheSettings, ModelSettings, WebSettings
 from fairlead.errors import ServeError
 from fairlead.monitor import logs
 from fairlead.monitor.run_directory import prepare_directory, remove_directory
-from fairlead.web.models import Listing, Model, load, load_all, predict_path, verify
+from fairlead.repository.deployments import Deployment
+from fairlead.repository.finder import ProcessFinder, is_bundle
+from fairlead.web.models import Entry, Loader, expanded, load_all, load_planned, plan_all, predict_path
+
+if TYPE_CHECKING:
+    from fairlead.bundle.obtain import Progress
+    from fairlead.web.app import App
 
 Run = Callable[[socket.socket, Callable[[], None]], None]
 BACKLOG = 2048
@@ -32,18 +40,35 @@ class Plan:
 
     Parameters
     ----------
-    models : bundles made by `fairlead build`, their models' names unique.
-    web : of the server.
+    models : where bundles come from.
+    deployments : what is served of each of `models`, in their order; their names are unique.
+    web, cache : of the server, and of what it brings from elsewhere.
+    state_key : names the deployment, for what is kept of it.
     run_directory : what the processes of one server share: metrics, limits, sockets.
     """
 
     models: tuple[ModelSettings, ...]
+    deployments: tuple[Deployment, ...]
     web: WebSettings
+    cache: CacheSettings
+    state_key: str
     run_directory: Path
 
 
-def serve(models: Sequence[ModelSettings], web: WebSettings) -> None:
-    """Serve bundles over HTTP; return when SIGINT or SIGTERM came and all accepted requests are answered.
+def serve(
+    models: Sequence[ModelSettings],
+    web: WebSettings,
+    cache: CacheSettings | None = None,
+    config_file: Path | None = None,
+    show: Callable[[], AbstractContextManager[Progress]] | None = None,
+) -> None:
+    """Serve models over HTTP; return when SIGINT or SIGTERM came and all accepted requests are answered.
+
+    Parameters
+    ----------
+    models : where bundles come from; a directory of bundles stands for all of them.
+    config_file : where the settings came from, if anywhere: changes made at run time are kept for it.
+    show : begins to show how far models from elsewhere are; None where nobody watches.
 
     Raises
     ------
@@ -51,20 +76,31 @@ def serve(models: Sequence[ModelSettings], web: WebSettings) -> None:
         When the port cannot be had, two models have one name, or a worker cannot start.
     BundleError
         When a bundle is none or was changed; nothing has listened then.
+    SourceError
+        When a model cannot be had from where it lives.
     """
     logs.configure(web.log_format)
+    cache = cache or CacheSettings()
+    every = expanded(models)
     with _run_directory() as directory, bind(web.host, web.port) as listener:
-        plan = Plan(tuple(models), web, directory)
-        if web.workers == 1 and not any(model.isolation == "process" for model in models):
-            listings, run = prepare(plan)
+        if web.workers == 1 and all(map(_is_simple, every)):
+            entries, run = prepare(every, web, cache, directory)
             listen(listener, web.host, web.port)
-            run(listener, lambda: announce(listings, listener, web))
+            run(listener, lambda: announce([entry.deployment for entry in entries], listener, web))
         else:
+            from fairlead.repository.state import deployment_key
             from fairlead.web.workers import supervise
 
-            listings = verify(plan.models)
+            key = deployment_key(config_file, [model.source for model in every])
+            plan = Plan(tuple(every), tuple(plan_all(every)), web, cache, key, directory)
             listen(listener, web.host, web.port)
-            supervise(plan, listings, listener, lambda: announce(listings, listener, web))
+            supervise(plan, listener, lambda found: announce(found, listener, web), show)
+
+
+def _is_simple(settings: ModelSettings) -> bool:
+    """Whether one process is enough for a model: nothing has to be brought, watched or run elsewhere."""
+    asks_more = settings.refresh_s or settings.canary or settings.shadow or settings.isolation == "process"
+    return not asks_more and is_bundle(settings.source)
 
 
 @contextmanager
@@ -76,51 +112,75 @@ def _run_directory() -> Iterator[Path]:
         remove_directory(directory)
 
 
-def prepare(plan: Plan, line: Connection | None = None) -> tuple[list[Listing], Run]:
-    """Load bundles, and give what answers with them in this process.
-
-    Parameters
-    ----------
-    line : to the parent of several workers.
+def prepare(
+    models: Sequence[ModelSettings], web: WebSettings, cache: CacheSettings, run_directory: Path
+) -> tuple[list[Entry], Run]:
+    """Load bundles that are here, and give what answers with them in this process alone.
 
     Raises
     ------
     BundleError, ServeError
         As `load_all`.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="load") as loader:
-        loading = loader.submit(load_all, plan.models, plan.web.max_queue_rows, plan.run_directory)
+    loader = Loader(web.max_queue_rows, run_directory)
+    entries, app = _make_app(lambda: load_all(models, loader), loader, web, run_directory)
+    take_control(app, models, cache)
+    return entries, _runner(app, web)
+
+
+def work(plan: Plan, listener: socket.socket, line: Connection) -> None:
+    """Load a plan's bundles, and answer with them in this process, one of several.
+
+    Parameters
+    ----------
+    line : to the parent.
+    """
+    from fairlead.web.control import STARTED, Worker
+
+    loader = Loader(plan.web.max_queue_rows, plan.run_directory)
+    load = partial(load_planned, plan.deployments, loader)
+    _, app = _make_app(load, loader, plan.web, plan.run_directory)
+    worker = Worker(line, app.served)
+    app.control = worker
+    app.on_start.append(worker.listen)
+    _runner(app, plan.web)(listener, lambda: line.send_bytes(STARTED))
+
+
+def _make_app(
+    load: Callable[[], list[Entry]], loader: Loader, web: WebSettings, run_directory: Path
+) -> tuple[list[Entry], App]:
+    with ThreadPoolExecutor(1, thread_name_prefix="load") as pool:
+        loading = pool.submit(load)
         # onnxruntime parses a graph without the interpreter's lock: the server is imported meanwhile.
-        from fairlead.web import process
+        from fairlead.web import process  # noqa: F401  # for `_runner`
         from fairlead.web.app import App
         from fairlead.web.gate import make_gate
 
-        gate = make_gate(plan.web, plan.run_directory)
-    models = loading.result()
-    app = App(models, gate)
-    listings = [model.listing for model in models]
-    app.open_model = _opener(plan, listings)
-    if line is not None:
-        from fairlead.web.control import Worker
-
-        worker = Worker(line, app.act)
-        app.broadcast = worker.broadcast
-        app.on_start.append(worker.start)
-    return listings, lambda listener, on_started: process.run(app, listener, plan.web, on_started)
+        gate = make_gate(web, run_directory)
+    entries = loading.result()
+    return entries, App(entries, gate, loader)
 
 
-def _opener(plan: Plan, listings: Sequence[Listing]) -> Callable[[Listing], Model]:
-    """Give what loads a model of the plan anew."""
-    settings = {listing.name: model for listing, model in zip(listings, plan.models, strict=True)}
+def take_control(app: App, models: Sequence[ModelSettings], cache: CacheSettings) -> None:
+    """Let an app's own process decide what it serves.
 
-    def open_model(listing: Listing) -> Model:
-        model = load(settings[listing.name], plan.web.max_queue_rows, plan.run_directory)
-        if settings[listing.name].isolation == "process" and model.listing.digest != listing.digest:
-            detail = "its processes hold the bundle that was there at start: restart the server to serve another"
-            raise ServeError(f"{listing.name}: {detail}")
-        return model
+    Parameters
+    ----------
+    models : where each of the app's models comes from, in its order.
+    """
+    from fairlead.repository.controller import Controller
+    from fairlead.repository.state import TrafficState
 
-    return open_model
+    deployments = {name: entry.deployment for name, entry in app.served.entries.items()}
+    settings = dict(zip(deployments, models, strict=True))
+    state = TrafficState(None, "")
+    app.control = Controller(settings, deployments, app.served, ProcessFinder(cache), state, app.gate.metrics)
+
+
+def _runner(app: App, web: WebSettings) -> Run:
+    from fairlead.web import process
+
+    return lambda listener, on_started: process.run(app, listener, web, on_started)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -162,14 +222,14 @@ def listen(listener: socket.socket, host: str, port: int) -> None:
         raise _cannot_listen(host, port, error) from error
 
 
-def announce(listings: Sequence[Listing], listener: socket.socket, web: WebSettings) -> None:
+def announce(deployments: Iterable[Deployment], listener: socket.socket, web: WebSettings) -> None:
     """Print where each model is."""
     host, port = listener.getsockname()[:2]
     scheme = "https" if web.tls_certificate else "http"
     url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-    for one in listings:
-        where = f"{url}{predict_path(one.name)}, try it at {url}/docs"
-        sys.stdout.write(f"{one.name} {one.version} ({one.engine}): {where}\n")
+    for one in deployments:
+        what = "" if one.stable is None else f" {one.stable.version} ({one.stable.engine})"
+        sys.stdout.write(f"{one.name}{what}: {url}{predict_path(one.name)}, try it at {url}/docs\n")
     sys.stdout.flush()
 
 

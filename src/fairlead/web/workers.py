@@ -7,6 +7,7 @@ leaves them behind, with the port, when it is killed itself. This one sleeps unt
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import multiprocessing
 import os
@@ -16,133 +17,308 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fairlead.config import WebSettings
 from fairlead.errors import FairleadError, ServeError
 from fairlead.monitor import logs
-from fairlead.web import control, server
-from fairlead.web.models import Listing
+from fairlead.repository.controller import Controller
+from fairlead.repository.deployments import Deployment, Variant
+from fairlead.repository.finder import ProcessFinder
+from fairlead.repository.state import TrafficState, state_path
+from fairlead.web import server
+from fairlead.web.children import SIGNALS, Child, Kind
+from fairlead.web.control import STARTED, Action, NotNow, Parent, Peer
 from fairlead.web.server import Plan
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from fairlead.bundle.obtain import Progress
     from fairlead.monitor.metrics import Metrics
 
-# Before another try for a process that could not even start; each time twice as long, up to the latter.
-RESTART_PAUSE_S = 1.0
-_LONGEST_PAUSE_S = 8.0
 # Beyond the time that requests have to finish: then whoever still hangs is killed.
 _END_S = 2.0
+# The lowest priority: a shadow gets what the others leave.
+_SHADOW_NICENESS = 19
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 logger = logging.getLogger("fairlead.web")
-# A fork would copy the threads' locks of onnxruntime without the threads.
-_context = multiprocessing.get_context("spawn")
 
 
-@dataclass(frozen=True)
-class _Kind:
-    """What a child is, and how another is made.
-
-    Parameters
-    ----------
-    model : that it runs in isolation; None for a worker.
-    target, arguments : what it runs; a line is added, to tell that it has started and, for a worker, to talk.
-    """
-
-    model: str | None
-    target: Callable[..., None]
-    arguments: tuple[object, ...]
-
-    @property
-    def what(self) -> str:
-        """What it is, for people."""
-        return "worker" if self.model is None else f"model process of {self.model}"
+Show = Callable[[], "AbstractContextManager[Progress]"]
 
 
-class _Child:
-    """A process to be kept running: another takes its place when it dies.
-
-    Attributes
-    ----------
-    process : the one that runs now, or did.
-    line : to it.
-    is_up : whether it has told that it has started.
-    start_at_s : when, on the clock of `time.monotonic`, to start another; None while one runs.
-    """
-
-    def __init__(self, kind: _Kind) -> None:
-        self.kind = kind
-        self.start_at_s: float | None = None
-        self._pause_s = 0.0
-        self.start()
-
-    def start(self) -> None:
-        self.line, line = _context.Pipe()
-        name = f"fairlead-{self.kind.model or 'worker'}"
-        self.process: SpawnProcess = _context.Process(
-            target=self.kind.target, args=(*self.kind.arguments, line), name=name
-        )
-        # Held up until the child knows what to do with them: while Python starts, Ctrl-C is a traceback.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        try:
-            self.process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            line.close()
-        self.start_at_s = None
-        self.is_up = False
-
-    def look(self) -> None:
-        """See whether it has told that it is up."""
-        if not self.is_up and self.line.poll():
-            try:
-                self.line.recv_bytes()
-            except (EOFError, ConnectionResetError):
-                return  # it died before
-            self.is_up = True
-            self._pause_s = 0.0
-
-    def bury(self) -> None:
-        """Let go of a dead one, and choose when to start another: at once, if it could start at all."""
-        self.process.close()
-        self.line.close()
-        if not self.is_up:
-            self._pause_s = min(max(RESTART_PAUSE_S, 2 * self._pause_s), _LONGEST_PAUSE_S)
-        self.start_at_s = time.monotonic() + self._pause_s
-
-
-def supervise(plan: Plan, listings: Sequence[Listing], listener: socket.socket, on_started: Callable[[], None]) -> None:
+def supervise(
+    plan: Plan,
+    listener: socket.socket,
+    on_started: Callable[[Iterable[Deployment]], None],
+    show: Show | None = None,
+) -> None:
     """Keep the plan's processes running until SIGINT or SIGTERM, then let them finish.
 
     Parameters
     ----------
-    listings : of the plan's models, in its order.
     listener : a socket that listens already.
-    on_started : called once, when all workers take requests.
+    on_started : called once with what is served, when all models are there and all workers take requests.
+    show : begins to show how far models from elsewhere are; None where nobody watches.
 
     Raises
     ------
     ServeError
         When one cannot even start.
     """
-    stop, stopper = _context.Pipe(duplex=False)
-    before = {number: signal.signal(number, lambda *_: stopper.send_bytes(b"stop")) for number in _SIGNALS}
-    children: list[_Child] = []
+    supervisor = _Supervisor(plan, listener, on_started, show)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
     try:
-        # One by one, so that those who have started are known when another cannot.
-        for kind in _kinds(plan, listings, listener):
-            children.append(_Child(kind))  # noqa: PERF401
-        _keep(children, stop, on_started, _metrics(plan))
+        asyncio.run(supervisor.run())
     finally:
         # With the parent's own copy open, clients would still get into the queue, to be thrown out at the end.
         listener.close()
-        _end(children, plan)
+        _end(supervisor.children, plan)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class _Supervisor:
+    """The parent: keeps children running, and has them serve what the controller decides.
+
+    Parameters
+    ----------
+    plan, listener, on_started, show : as for `supervise`.
+
+    Attributes
+    ----------
+    children : all that are to run.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        listener: socket.socket,
+        on_started: Callable[[Iterable[Deployment]], None],
+        show: Show | None,
+    ) -> None:
+        self.children: list[Child] = []
+        self._plan = plan
+        self._listener = listener
+        self._on_started = on_started
+        self._show = show
+        self._metrics = _metrics(plan)
+        self._deployments = {deployment.name: deployment for deployment in plan.deployments}
+        self._preparing: dict[str, Deployment] = {}
+        self._lines: dict[Child, Parent] = {}
+        # What each worker was started with.
+        self._given: dict[Child, dict[str, Deployment]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._announced = False
+
+    async def run(self) -> None:
+        """Run until a signal."""
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        self._all_up = asyncio.Event()
+        self._failed: asyncio.Future[None] = loop.create_future()
+        for number in SIGNALS:
+            loop.add_signal_handler(number, stop.set)
+        finder = ProcessFinder(self._plan.cache)
+        names = [deployment.name for deployment in self._plan.deployments]
+        models = dict(zip(names, self._plan.models, strict=True))
+        key = self._plan.state_key
+        state = TrafficState(state_path(self._plan.web, os.environ, key), key)
+        self._controller = Controller(models, self._deployments, self, finder, state, self._metrics)
+        for deployment in self._plan.deployments:
+            self._start_models(deployment)
+        for _ in range(self._plan.web.workers):
+            self._start_worker()
+        stopping = loop.create_task(stop.wait())
+        beginning = loop.create_task(self._begin(finder))
+        try:
+            # First until all is there, then until it is to end.
+            await _first(stopping, beginning, self._failed)
+            if not stopping.done():
+                await _first(stopping, self._failed)
+        finally:
+            for task in (stopping, beginning, *self._tasks):
+                task.cancel()
+            self._controller.close()
+            await finder.close()
+            for child in self.children:
+                child.leave()
+            for number in SIGNALS:
+                loop.remove_signal_handler(number)
+                signal.signal(number, lambda *_: None)  # the end has begun, and takes its time
+
+    async def _begin(self, finder: ProcessFinder) -> None:
+        is_all_here = not any(deployment.is_pending for deployment in self._deployments.values())
+        if self._show is None or is_all_here:
+            await self._controller.begin()
+        else:
+            with self._show() as finder.progress:
+                await self._controller.begin()
+            finder.progress = None
+        await self._all_up.wait()
+        self._announced = True
+        self._on_started(self._deployments.values())
+
+    async def prepare(self, deployment: Deployment) -> None:
+        """Have every worker load what is new in a deployment, and start the processes that it needs."""
+        # At the start bundles are brought in while the workers come up.
+        await self._all_up.wait()
+        self._preparing[deployment.name] = deployment
+        try:
+            await asyncio.gather(*(child.until_up() for child in self._start_models(deployment)))
+            await self._prepare_one(deployment)
+            orders = (line.order("prepare", deployment) for line in self._lines_up())
+            results = await asyncio.gather(*orders, return_exceptions=True)
+            for result in results:
+                if isinstance(result, BaseException) and not isinstance(result, NotNow):
+                    raise result
+        except FairleadError:
+            # Those that could have it let go of it.
+            await self.serve(self._deployments[deployment.name])
+            raise
+        finally:
+            del self._preparing[deployment.name]
+
+    async def _prepare_one(self, deployment: Deployment) -> None:
+        """Have one worker load a deployment before the others do: what ends one would end them all.
+
+        Raises
+        ------
+        ServeError
+            When two workers ended over it; one may have been chance.
+        """
+        workers = list(self._lines)
+        for worker in (workers[0], workers[-1]):
+            await worker.until_up()
+            with suppress(NotNow):
+                await self._lines[worker].order("prepare", deployment)
+                return
+        raise ServeError("a worker ended while it loaded what is new, and so did another")
+
+    async def serve(self, deployment: Deployment, *, drains: bool = False) -> None:
+        """Have every worker serve a deployment; those that start later do from the beginning."""
+        self._deployments[deployment.name] = deployment
+        action: Action = "drain" if drains else "serve"
+        workers = [child for child in self._lines if child.is_up]
+        await asyncio.gather(*(self._make_so(worker, action, deployment) for worker in workers))
+        asyncio.get_running_loop().call_later(self._plan.web.timeout_s + _END_S, self._stop_models, deployment.name)
+
+    async def _make_so(self, worker: Child, action: Action, deployment: Deployment) -> None:
+        process, line = worker.process, self._lines[worker]
+        try:
+            try:
+                await line.order(action, deployment)
+            except NotNow:
+                return  # it has died, and another will know
+            except ServeError:
+                # It came up after the others had prepared.
+                await line.order("prepare", deployment)
+                await line.order(action, deployment)
+        except FairleadError as error:
+            if worker.process is process and process.is_alive():
+                logger.error("worker %s cannot serve %s (%s): starting another", process.pid, deployment.name, error)
+                process.kill()
+
+    def _lines_up(self) -> list[Parent]:
+        return [line for child, line in self._lines.items() if child.is_up]
+
+    def _start_worker(self) -> None:
+        def arguments() -> tuple[object, ...]:
+            self._given[child] = dict(self._deployments)
+            return replace(self._plan, deployments=tuple(self._deployments.values())), self._listener
+
+        def peer(line: Connection) -> Peer:
+            self._lines[child] = Parent(line, self._controller, partial(self._started, child))
+            return self._lines[child]
+
+        child = Child(Kind(None, _work, arguments), peer, self._died)
+        child.start()
+        self.children.append(child)
+
+    def _start_models(self, deployment: Deployment) -> list[Child]:
+        """Start the processes of a deployment's bundles that do not run yet, and give all of them."""
+        found = []
+        for role, variant in deployment.variants():
+            for number in deployment.processes_of(role):
+                key = (deployment.name, variant.digest, number)
+                there = [child for child in self.children if child.is_wanted and child.kind.model == key]
+                found += there or [self._start_model(key, variant, _SHADOW_NICENESS if role == "shadow" else 0)]
+        return found
+
+    def _start_model(self, key: tuple[str, str, int], variant: Variant, niceness: int) -> Child:
+        arguments = (self._plan.web, self._plan.run_directory, key[0], variant, key[2], niceness)
+        child = Child(
+            Kind(key, _run_model, lambda: arguments), lambda line: Peer(line, lambda: self._started(child)), self._died
+        )
+        child.start()
+        self.children.append(child)
+        return child
+
+    def _stop_models(self, name: str) -> None:
+        """End the processes of bundles that are not served any more under a name, nor are about to be."""
+        served = {
+            (name, variant.digest, number)
+            for deployment in (self._deployments[name], self._preparing.get(name, self._deployments[name]))
+            for role, variant in deployment.variants()
+            for number in deployment.processes_of(role)
+        }
+        for child in self.children.copy():
+            if child.kind.model is not None and child.kind.model[0] == name and child.kind.model not in served:
+                child.stop()
+                if not child.is_running:
+                    self.children.remove(child)
+
+    def _started(self, child: Child) -> None:
+        child.take_up()
+        if child in self._lines:
+            given = self._given[child]
+            for name, deployment in self._deployments.items():
+                if given[name] != deployment:
+                    task = asyncio.get_running_loop().create_task(self._make_so(child, "serve", deployment))
+                    self._tasks.add(task)
+                    task.add_done_callback(self._tasks.discard)
+        if all(child.is_up for child in self.children):
+            self._all_up.set()
+
+    def _died(self, child: Child) -> None:
+        if not child.is_wanted:
+            self.children.remove(child)
+            return
+        if not self._announced and not child.is_up:
+            if not self._failed.done():
+                self._failed.set_exception(
+                    ServeError(
+                        f"a {child.kind.what} ended with exit code {child.process.exitcode} before it could serve: its "
+                        "own message is above"
+                    )
+                )
+            return
+        self._report_death(child)
+        child.bury()
+
+    def _report_death(self, child: Child) -> None:
+        pid, code = child.process.pid, child.process.exitcode
+        why = " (a batch ran longer than requests may take)" if code == -signal.SIGALRM else ""
+        logger.error("%s %s died with exit code %s%s: starting another", child.kind.what, pid, code, why)
+        if self._metrics is not None:
+            if child.kind.model is not None:
+                self._metrics.model_process_died(child.kind.model[0])
+            elif pid is not None:
+                self._metrics.worker_died(pid)
+
+
+async def _first(*futures: asyncio.Future[Any]) -> None:
+    """Wait for one of several; raise what it raised."""
+    done, _ = await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+    for one in done:
+        one.result()
 
 
 def _metrics(plan: Plan) -> Metrics | None:
@@ -153,74 +329,9 @@ def _metrics(plan: Plan) -> Metrics | None:
     return Metrics(plan.run_directory)
 
 
-def _kinds(plan: Plan, listings: Sequence[Listing], listener: socket.socket) -> list[_Kind]:
-    kinds = []
-    for model, listing in zip(plan.models, listings, strict=True):
-        if model.isolation == "process":
-            kinds += [_Kind(listing.name, _run_model, (plan, listing, number)) for number in range(model.processes)]
-    return [*kinds, *[_Kind(None, _work, (plan, listener))] * plan.web.workers]
-
-
-def _keep(
-    children: Sequence[_Child], stop: Connection, on_started: Callable[[], None], metrics: Metrics | None
-) -> None:
-    announced = False
-    parent = control.Parent()
-    while True:
-        ready = _wait(children, stop)
-        if stop.poll():
-            return
-        for line in parent.lines.copy():
-            if line in ready:
-                parent.read(line)
-        for child in children:
-            if child.start_at_s is not None:
-                if time.monotonic() >= child.start_at_s:
-                    child.start()
-                continue
-            was_up = child.is_up
-            child.look()
-            if child.process.is_alive():
-                if child.is_up and not was_up and child.kind.model is None:
-                    parent.add(child.line)
-                continue
-            parent.remove(child.line)
-            if not announced:
-                raise ServeError(
-                    f"a {child.kind.what} ended with exit code {child.process.exitcode} before it could serve: its "
-                    "own message is above"
-                )
-            _report_death(child, metrics)
-            child.bury()
-        if not announced and all(child.is_up for child in children):
-            announced = True
-            on_started()
-
-
-def _wait(children: Sequence[_Child], stop: Connection) -> list[Any]:
-    """Sleep until there is something to do; give what there is something of."""
-    running = [child for child in children if child.start_at_s is None]
-    starts_s = [child.start_at_s for child in children if child.start_at_s is not None]
-    timeout_s = max(0.0, min(starts_s) - time.monotonic()) if starts_s else None
-    sentinels = [child.process.sentinel for child in running]
-    lines = [child.line for child in running if not child.is_up or child.kind.model is None]
-    return wait([stop, *sentinels, *lines], timeout_s)
-
-
-def _report_death(child: _Child, metrics: Metrics | None) -> None:
-    pid, code = child.process.pid, child.process.exitcode
-    why = " (a batch ran longer than requests may take)" if code == -signal.SIGALRM else ""
-    logger.error("%s %s died with exit code %s%s: starting another", child.kind.what, pid, code, why)
-    if metrics is not None:
-        if child.kind.model is not None:
-            metrics.model_process_died(child.kind.model)
-        elif pid is not None:
-            metrics.worker_died(pid)
-
-
-def _end(children: Sequence[_Child], plan: Plan) -> None:
+def _end(children: Sequence[Child], plan: Plan) -> None:
     """Let the workers finish, then end the models' processes; kill what does not come to an end."""
-    running = [child for child in children if child.start_at_s is None]
+    running = [child for child in children if child.is_running]
     workers = [child.process for child in running if child.kind.model is None]
     for worker in workers:
         worker.terminate()
@@ -240,10 +351,9 @@ def _work(plan: Plan, listener: socket.socket, line: Connection) -> None:
     """Be one worker: load the bundles, tell the parent, answer until told to stop."""
     threading.Thread(target=_follow_parent, daemon=True).start()
     try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         logs.configure(plan.web.log_format)
-        _, run = server.prepare(plan, line)
-        run(listener, lambda: line.send_bytes(b"started"))
+        server.work(plan, listener, line)
     except FairleadError as error:
         sys.exit(f"fairlead: {error}")
     except KeyboardInterrupt:
@@ -255,22 +365,31 @@ def _work(plan: Plan, listener: socket.socket, line: Connection) -> None:
         shutil.rmtree(plan.run_directory, ignore_errors=True)
 
 
-def _run_model(plan: Plan, listing: Listing, number: int, line: Connection) -> None:
+def _run_model(
+    web: WebSettings,
+    run_directory: Path,
+    name: str,
+    variant: Variant,
+    number: int,
+    niceness: int,
+    line: Connection,
+) -> None:
     """Be one process of a model."""
     from fairlead.web import isolation
 
+    os.nice(niceness)
     isolation.main(
         isolation.ModelProcess(
-            name=listing.name,
-            bundle=listing.path,
-            digest=listing.digest,
+            name=name,
+            bundle=Path(variant.path),
+            digest=variant.digest,
             number=number,
-            run_directory=plan.run_directory,
-            log_format=plan.web.log_format,
-            limit_s=plan.web.timeout_s,
-            linger_s=plan.web.drain_s + plan.web.shutdown_timeout_s + _END_S,
+            run_directory=run_directory,
+            log_format=web.log_format,
+            limit_s=web.timeout_s,
+            linger_s=web.drain_s + web.shutdown_timeout_s + _END_S,
         ),
-        line,
+        lambda: line.send_bytes(STARTED),
     )
 
 

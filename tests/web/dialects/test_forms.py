@@ -85,7 +85,10 @@ def table_of(rows: Rows) -> pa.Table:
     table = pa.Table.from_pylist(list(rows))
     if "sold" in table.column_names:
         moments = pd.to_datetime(table.column("sold").to_pandas(), utc=True)
-        table = table.set_column(table.column_names.index("sold"), "sold", pa.array(moments.dt.as_unit("us")))
+        # Not the zoned series itself: pyarrow 25 takes its values in a way that pandas 3.1 warns of.
+        bare = pa.array(moments.dt.tz_convert(None).dt.as_unit("us").to_numpy())
+        zoned = bare.cast(pa.timestamp("us", tz="UTC"))
+        table = table.set_column(table.column_names.index("sold"), "sold", zoned)
     return table
 
 

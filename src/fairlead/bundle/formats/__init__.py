@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-import re
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from fairlead.config import is_class
 from fairlead.errors import SourceError
 
 
@@ -85,7 +85,6 @@ class Format(Protocol):
 
 GROUP = "fairlead.formats"
 VECTORIZER = "vectorizer"  # stem of the second file of a model that came in two
-_CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def known_formats() -> dict[str, Format]:
@@ -112,7 +111,7 @@ def find_format(source: str) -> tuple[str, Format]:
         if module.accepts(source):
             return name, module
     path = Path(source)
-    if not path.exists() and not _CLASS.fullmatch(source):
+    if not path.exists() and not is_class(source):
         raise SourceError(f"{source}: no such file or directory")
     known = "; ".join(f"{name} ({module.SOURCES})" for name, module in formats.items())
     raise SourceError(f"{source}: expected a model in one of these formats, got none of them: {known}")
