@@ -36,7 +36,7 @@ test: $(TEST) $(PACKAGE) ## everything that has to pass: style, types, layers, t
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n 2 --cov --cov-report=term
+	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term
 
 benchmark: $(TEST) $(PACKAGE) ## measure one row, start, memory, build, swap and many models against targets, into benchmarks/RESULTS.md
 	@for one in predictor start build many_models; do $(BIN)/python benchmarks/$$one.py; done

@@ -70,3 +70,15 @@ def iris_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     example = ROOT / "examples" / "iris" / "run.py"
     subprocess.run([sys.executable, example, "--out", out], check=True, capture_output=True, timeout=120)
     return out / "iris"
+
+
+# What takes long to start is started by one process of the test run only, which then has all the tests that need it.
+_ALONE = ("mlflow_server", "town")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests of one costly fixture together, for `--dist loadgroup`."""
+    for item in items:
+        for name in _ALONE:
+            if name in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.xdist_group(name))

@@ -115,6 +115,27 @@ def test_a_plain_model_is_built_once(cache: CacheSettings, tmp_path: Path) -> No
     using(cache, go)
 
 
+def test_what_has_not_changed_is_not_read_again(cache: CacheSettings, second: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(second, tmp_path / "copy")
+
+    async def go(one: ProcessFinder) -> None:
+        before = await find(one, copy, is_kept=True)
+        kept = Path(before.path) / "MLmodel"
+        # Would be refused if it was read: the directory that it was copied from is only looked at.
+        data = kept.read_bytes()
+        kept.chmod(0o600)
+        kept.write_bytes(data + b"x")
+        assert await find(one, copy, is_kept=True) == before
+        kept.write_bytes(data)
+        os.utime(copy / "MLmodel", (1, 1))
+        assert await find(one, copy, is_kept=True) == before
+        shutil.rmtree(copy)
+        with pytest.raises(SourceError):
+            await find(one, copy, is_kept=True)
+
+    using(cache, go)
+
+
 def test_another_takes_the_place_of_one_that_was_killed(cache: CacheSettings, second: Path, tmp_path: Path) -> None:
     async def go(one: ProcessFinder) -> None:
         before = await find(one, second, is_kept=True)

@@ -265,6 +265,8 @@ def test_a_version_that_is_asked_for_by_its_name_answers(town: Town) -> None:
             assert {answer.headers["x-model-version"] for answer in answers} == {version}
             assert {answer.json["model_version"] for answer in answers} == {version}
     assert town.ask([town.post("header", body, path="/v2/models/{}/versions/3/infer")])[0].status == 404
+    asked = [f"{town.url}/v2/models/header/versions/{version}{end}" for version in "123" for end in ("", "/ready")]
+    assert [town.client.get(url, headers=town.admin).status_code for url in asked] == [200, 200, 200, 200, 404, 404]
 
 
 @pytest.mark.parametrize(
@@ -411,3 +413,28 @@ def test_a_shadow_has_a_process_of_its_own_that_goes_last(town: Town) -> None:
     answers = town.ask([town.post("twin", RECORD)] * 6)
     assert {(answer.status, answer.headers["x-model-version"]) for answer in answers} == {(200, "1")}
     eventually(lambda: town.metric("fairlead_shadow_rows_total", model="twin", result="equal") >= 6)
+
+
+def test_a_weight_outlives_the_server_but_not_another_configuration(town: Town, tmp_path: Path) -> None:
+    config = tmp_path / "fairlead.yaml"
+    web = {"api_keys_file": str(town.folder / "keys"), "state_directory": "state"}
+
+    def configure(weight: float) -> None:
+        canary = {"source": str(town.folder / "price-2"), "weight": weight}
+        models = {"kept": {"source": str(town.folder / "price-1"), "canary": canary}}
+        config.write_text(json.dumps({"models": models, "web": web}))
+
+    def start() -> Served:
+        return Served(flags=("--config", str(config)))
+
+    configure(0.0)
+    with start() as served:
+        restarted = Town(served, town.key, town.reader, tmp_path, town.client)
+        assert restarted.weigh("kept", 1.0).status_code == 200
+    with start() as served:
+        restarted = Town(served, town.key, town.reader, tmp_path, town.client)
+        assert restarted.traffic("kept")["canary"]["weight"] == 1.0
+        assert set(versions(restarted.ask([restarted.post("kept", RECORD)] * 10))) == {"2"}
+    configure(0.25)
+    with start() as served:
+        assert Town(served, town.key, town.reader, tmp_path, town.client).traffic("kept")["canary"]["weight"] == 0.25

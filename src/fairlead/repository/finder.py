@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 # The process keeps to the timeouts itself; this long after the last of them it counts as hanging.
 _GRACE_S = 30.0
 _TELL_S = 0.2
+# Answers go before what may be served later; within a session, for Linux weighs it there only.
+_NICE = 10
 # Of a line of news: an error may tell much.
 _MAX_LINE_BYTES = 1 << 24
 _REGISTERED = re.compile(r"models:/+([^/@]+)(?:[/@].*)?")
@@ -230,7 +232,6 @@ class ProcessFinder:
                     stdin=asyncio.subprocess.PIPE,
                     stdout=asyncio.subprocess.PIPE,
                     limit=_MAX_LINE_BYTES,
-                    start_new_session=True,  # Ctrl-C is for the server, which ends this one
                 )
                 self._reading = asyncio.get_running_loop().create_task(self._read(self._process))
             return self._process
@@ -297,9 +298,13 @@ class _Service:
         self._out = os.dup(1)
         os.dup2(2, 1)
         self._holds: dict[str, Lock] = {}
+        # What each wish gave when it was last fulfilled, by what its source meant then.
+        self._given: dict[tuple[str, bool], tuple[str, Variant]] = {}
 
     def run(self) -> None:
         """Fulfil wishes until the server closes its end."""
+        os.setpgid(0, 0)  # Ctrl-C is for the server, which ends this one
+        os.nice(_NICE)
         for line in sys.stdin.buffer:
             message = _decode_wish(line)
             if isinstance(message, Keep):
@@ -310,21 +315,38 @@ class _Service:
         os._exit(0)
 
     def _fulfil(self, wish: Wish) -> None:
-        from fairlead.bundle.obtain import obtain
-
         try:
-            told = _Told(wish.number, self._tell)
-            found = obtain(wish.source, self._settings, os.environ, told, pin=wish.is_kept)
-            if found.hold is not None and self._holds.setdefault(str(found.path), found.hold) is not found.hold:
-                found.hold.release()
-            variant = Variant.of(open_bundle(found.path))
+            variant, warnings = self._had_again(wish) or self._obtained(wish)
         except FairleadError as error:
             self._tell(Failed(wish.number, str(error), error.retryable))
         except Exception as error:
             logger.exception("%s", wish.source)
             self._tell(Failed(wish.number, f"{wish.source}: {type(error).__name__}: {error}", is_retryable=False))
         else:
-            self._tell(Had(wish.number, variant, list(found.warnings)))
+            self._tell(Had(wish.number, variant, warnings))
+
+    def _had_again(self, wish: Wish) -> tuple[Variant, list[str]] | None:
+        """Give what a wish gave before, if its source means the same now: that is one question, and nothing is read."""
+        from fairlead.bundle.obtain import look_up
+
+        given = self._given.get((wish.source, wish.is_kept))
+        if given is None or is_class(wish.source):  # where a class comes from is not to be told from its name
+            return None
+        key, variant = given
+        if look_up(wish.source, self._settings, os.environ) != key or not is_called_bundle(Path(variant.path)):
+            return None
+        return variant, []
+
+    def _obtained(self, wish: Wish) -> tuple[Variant, list[str]]:
+        from fairlead.bundle.obtain import obtain
+
+        told = _Told(wish.number, self._tell)
+        found = obtain(wish.source, self._settings, os.environ, told, pin=wish.is_kept)
+        if found.hold is not None and self._holds.setdefault(str(found.path), found.hold) is not found.hold:
+            found.hold.release()
+        variant = Variant.of(open_bundle(found.path))
+        self._given[wish.source, wish.is_kept] = found.key, variant
+        return variant, list(found.warnings)
 
     def _tell(self, news: Had | Step | Failed) -> None:
         with self._lock, suppress(BrokenPipeError):

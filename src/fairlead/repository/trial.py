@@ -140,7 +140,6 @@ async def _run(arguments: Sequence[str], told: int, written: _Written, folder: s
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=told,
                 stderr=there,
-                start_new_session=True,
                 env=os.environ | {"TMPDIR": folder},
             )
         finally:
@@ -152,6 +151,8 @@ async def _run(arguments: Sequence[str], told: int, written: _Written, folder: s
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # with all that it has started
+            with suppress(ProcessLookupError):
+                process.kill()  # if it did not get as far as to be a group
             for over in (process.wait(), written.is_over.wait()):
                 with suppress(TimeoutError):
                     await asyncio.wait_for(over, _END_S)
@@ -239,6 +240,9 @@ def main(parent: int, new: Path, current: Path | None) -> None:
 
 def _yield_to_all(parent: int) -> None:
     """Take what others leave of the processor, go first when memory is short, and end with whoever asked."""
+    # A group to be killed as one, but no session: Linux weighs niceness only within a session.
+    # Source: sched(7), "The autogroup feature"
+    os.setpgid(0, 0)
     os.nice(_NICE)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")

@@ -142,9 +142,13 @@ def _index(app: App) -> list[dict[str, str]]:
 def _model(app: App, request: Request) -> Model:
     model = app.served.find(request.path_params["name"])
     version = request.path_params.get("version")
-    if version is not None and version != model.version:
-        raise Refusal("not_found", f"{model.name} is served in version {model.version} only")
-    return model
+    models = app.served.entry(model.name).models
+    answering = [model, models["canary"]] if "canary" in models else [model]
+    for one in answering:
+        if version in (None, one.version):
+            return one
+    told = " and ".join(one.version for one in answering)
+    raise Refusal("not_found", f"{model.name} is served in version {told} only")
 
 
 def _json(value: Any) -> Response:
