@@ -61,10 +61,18 @@ class Predictor:
     digest : the bundle's own SHA-256.
     engine : computes; takes rows of the manifest's model schema.
     preparation : the user's step before the model, when there is one.
+    intake : checks its records, where there is one already.
     """
 
-    def __init__(self, manifest: Manifest, digest: str, engine: Engine, preparation: Preparation | None = None) -> None:
-        self.intake = Intake(manifest, digest)
+    def __init__(
+        self,
+        manifest: Manifest,
+        digest: str,
+        engine: Engine,
+        preparation: Preparation | None = None,
+        intake: Intake | None = None,
+    ) -> None:
+        self.intake = intake or Intake(manifest, digest)
         self.manifest = manifest
         self.digest = digest
         self.name = manifest.name
@@ -195,10 +203,14 @@ class Predictor:
         return self._answers(prediction, checked.places.tolist(), checked.rejections, table.num_rows)
 
 
-def predictor_of(bundle: Bundle) -> Predictor:
-    """Make the predictor of an open, verified bundle."""
-    manifest = bundle.manifest
-    return Predictor(manifest, bundle.digest, _engine(bundle), _preparation(bundle))
+def predictor_of(bundle: Bundle, intake: Intake | None = None) -> Predictor:
+    """Make the predictor of an open, verified bundle.
+
+    Parameters
+    ----------
+    intake : of the same bundle, where there is one already.
+    """
+    return Predictor(bundle.manifest, bundle.digest, _engine(bundle), _preparation(bundle), intake)
 
 
 def load(path: str | Path) -> Predictor:

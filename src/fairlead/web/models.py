@@ -165,10 +165,10 @@ class Loader:
             from fairlead.web.lazy import LazyBatcher
 
             file_bytes = sum((bundle.path / file).stat().st_size for file in bundle.manifest.files)
-            load = partial(_load_again, name, variant)
+            load = partial(_load_again, name, variant, intake)
             lazy = LazyBatcher(name, variant, file_bytes, load, self.max_queue_rows)
             return Model(name, variant, intake, lazy, example, lazy.runner.unseen)
-        running = _run(bundle, example)
+        running = _run(bundle, example, intake)
         batcher = Batcher(running.runner, running.cost, self.max_queue_rows)
         return Model(name, variant, intake, batcher, example, running.unseen)
 
@@ -222,18 +222,18 @@ def _named(bundle: Bundle, name: str) -> Bundle:
     return replace(bundle, manifest=msgspec.structs.replace(bundle.manifest, name=name))
 
 
-def _load_again(name: str, variant: Variant) -> Running:
+def _load_again(name: str, variant: Variant, intake: Intake) -> Running:
     """Load a bundle that is served lazily."""
     bundle = _named(_opened(variant), name)
-    return _run(bundle, bundle.example())
+    return _run(bundle, bundle.example(), intake)
 
 
-def _run(bundle: Bundle, example: dict[str, Any]) -> Running:
+def _run(bundle: Bundle, example: dict[str, Any], intake: Intake) -> Running:
     """Load a bundle, and measure where its engine is best run."""
     from fairlead.predict.predictor import predictor_of
     from fairlead.web.runners import LoopRunner, Running, ThreadRunner, place
 
-    predictor = predictor_of(bundle)
+    predictor = predictor_of(bundle, intake)
     placed = place(predictor, example)
     logger.info("%s %s: %s", bundle.manifest.name, bundle.manifest.version, placed)
     runner = LoopRunner(predictor) if placed.place == "loop" else ThreadRunner(predictor)
