@@ -161,6 +161,29 @@ def test_another_takes_the_place_of_one_that_was_killed(cache: CacheSettings, se
     using(cache, go)
 
 
+def test_whoever_watches_may_go_away(cache: CacheSettings, tmp_path: Path) -> None:
+    from sklearn.linear_model import LinearRegression
+
+    model = tmp_path / "slope.pkl"
+    model.write_bytes(pickle.dumps(LinearRegression().fit([[0.0], [1.0]], [1.0, 3.0])))
+
+    class Gone:
+        def step(self, text: str) -> None:
+            raise OSError("the terminal is gone")
+
+        def bytes(self, done: int, total: int | None) -> None:
+            raise OSError("the terminal is gone")
+
+    async def go(one: ProcessFinder) -> None:
+        one.progress = Gone()
+        with pytest.raises(SourceUnavailable, match="ended with exit code"):
+            await find(one, model, is_kept=True, name="slope")
+        one.progress = None
+        assert (await find(one, model, is_kept=True, name="slope")).name == "slope"
+
+    using(cache, go)
+
+
 def test_a_hang_is_bounded(cache: CacheSettings, second: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finder, "_GRACE_S", 0.3)
 

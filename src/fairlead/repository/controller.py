@@ -170,6 +170,7 @@ class _Target:
     settings : where its bundles come from.
     deployment : what is served now.
     refused : digests that were tried and left out, by why; not tried again until somebody asks.
+    found : directories of what was found by the look that goes on.
     judge : of the canary with this digest.
     rolled_back : why the canary was taken back.
     told : the last failure that was logged, so that one that stays is logged once.
@@ -178,6 +179,7 @@ class _Target:
     settings: ModelSettings
     deployment: Deployment
     refused: dict[str, str] = field(default_factory=dict)
+    found: set[str] = field(default_factory=set)
     told: str = ""
     judge: tuple[str, Judge] | None = None
     rolled_back: str | None = None
@@ -365,6 +367,7 @@ class Controller:
                 logger.exception("%s: goes on as it is", target.deployment.name)
 
     async def _reload(self, target: _Target) -> Reloaded:
+        target.found.clear()
         before = target.deployment
         failures: dict[Role, FairleadError] = {}
         wanted = before
@@ -411,6 +414,7 @@ class Controller:
 
         is_kept = target.settings.refresh_s is not None
         variant = await self._finder.find(source, name, is_kept=is_kept, report=report)
+        target.found.add(variant.path)
         if target.settings.name is None and variant.name != name and is_bundle(source):
             raise ServeError(f"{source}: expected the model {name}, its bundle holds one named {variant.name} by now")
         return variant
@@ -438,9 +442,14 @@ class Controller:
     async def _deploy(self, target: _Target, wanted: Deployment) -> None:
         await self._crew.prepare(wanted)
         before, target.deployment = target.deployment, wanted
+        canary = target.settings.canary
+        if canary is not None and wanted.canary is not None and wanted.canary != before.canary:
+            target.rolled_back = self._state.canary(wanted.name, canary, wanted.canary.digest).rolled_back
         await self._crew.serve(wanted)
         self._tell_weight(target)
-        self._finder.keep(variant.path for one in self.deployments.values() for _, variant in one.variants())
+        served = {variant.path for one in self.deployments.values() for _, variant in one.variants()}
+        # What was found and is being tried is in use too.
+        self._finder.keep(served.union(*(one.found for one in self._targets.values())))
         for role, variant in wanted.variants():
             if variant != before.variant(role):
                 logger.info("%s: version %s is %s now", wanted.name, variant.version, role)
@@ -454,7 +463,6 @@ class Controller:
         canary = target.settings.canary
         assert canary is not None
         kept = self._state.canary(before.name, canary, variant.digest)
-        target.rolled_back = kept.rolled_back
         return replace(
             before, canary=variant, weight=kept.weight, sticky=canary.sticky, max_latency_s=canary.max_latency_s
         )

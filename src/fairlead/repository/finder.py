@@ -237,6 +237,20 @@ class ProcessFinder:
             return self._process
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
+        """Hand out what the process tells, until its end; whoever waits then is told of that."""
+        try:
+            await self._hear(process)
+        except Exception:
+            logger.exception("the process that brings models cannot be heard: another takes its place")
+            if process.returncode is None:
+                process.kill()
+        code = await process.wait()
+        for answer, source, _ in self._waiting.values():
+            if not answer.done():
+                error = f"{source}: the process that brings it ended with exit code {code}: see the log above"
+                answer.set_exception(SourceUnavailable(error))
+
+    async def _hear(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
         async for line in process.stdout:
             try:
@@ -246,7 +260,7 @@ class ProcessFinder:
                 continue
             if news.number not in self._waiting:
                 continue
-            answer, source, report = self._waiting[news.number]
+            answer, _, report = self._waiting[news.number]
             if isinstance(news, Step):
                 report(str(news))
                 if self.progress is not None and news.done_bytes:
@@ -261,11 +275,6 @@ class ProcessFinder:
                 answer.set_result(news.variant)
             else:
                 answer.set_exception((SourceUnavailable if news.is_retryable else SourceError)(news.error))
-        code = await process.wait()
-        for answer, source, _ in self._waiting.values():
-            if not answer.done():
-                error = f"{source}: the process that brings it ended with exit code {code}: see the log above"
-                answer.set_exception(SourceUnavailable(error))
 
 
 class _Told:

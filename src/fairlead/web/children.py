@@ -130,7 +130,17 @@ class Child:
         if not self.is_up:
             self._pause_s = min(max(RESTART_PAUSE_S, 2 * self._pause_s), _LONGEST_PAUSE_S)
         self.is_up = False
-        self._again = asyncio.get_running_loop().call_later(self._pause_s, self.start)
+        self._again = asyncio.get_running_loop().call_later(self._pause_s, self._start_again)
+
+    def _start_again(self) -> None:
+        try:
+            self.start()
+        except OSError as error:
+            # What the last one died of may be what there is too little of: memory, processes, files.
+            self._pause_s = min(max(RESTART_PAUSE_S, 2 * self._pause_s), _LONGEST_PAUSE_S)
+            logger.error("a %s cannot be started (again in %g s): %s", self.kind.what, self._pause_s, error)
+            self._line.close()
+            self._again = asyncio.get_running_loop().call_later(self._pause_s, self._start_again)
 
     def stop(self) -> None:
         """End it for good, without a word."""

@@ -35,6 +35,7 @@ from fairlead.repository.state import TrafficState, state_path
 from fairlead.web import server
 from fairlead.web.children import SIGNALS, Child, Kind
 from fairlead.web.control import STARTED, Action, NotNow, Parent, Peer
+from fairlead.web.models import LOAD_TIMEOUT_S
 from fairlead.web.server import Plan
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ if TYPE_CHECKING:
 
 # Beyond the time that requests have to finish: then whoever still hangs is killed.
 _END_S = 2.0
+# A worker that has not done by then what it was told hangs: to load three bundles, or to put them in their place
+# and give the last answers, which have a deadline.
+_PREPARE_S = 3 * LOAD_TIMEOUT_S
+_ANSWER_S = 10.0
 # The lowest priority: a shadow gets what the others leave.
 _SHADOW_NICENESS = 19
 
@@ -174,7 +179,7 @@ class _Supervisor:
         try:
             await asyncio.gather(*(child.until_up() for child in self._start_models(deployment)))
             await self._prepare_one(deployment)
-            orders = (line.order("prepare", deployment) for line in self._lines_up())
+            orders = (self._order(worker, "prepare", deployment) for worker in self._workers_up())
             results = await asyncio.gather(*orders, return_exceptions=True)
             for result in results:
                 if isinstance(result, BaseException) and not isinstance(result, NotNow):
@@ -198,7 +203,7 @@ class _Supervisor:
         for worker in (workers[0], workers[-1]):
             await worker.until_up()
             with suppress(NotNow):
-                await self._lines[worker].order("prepare", deployment)
+                await self._order(worker, "prepare", deployment)
                 return
         raise ServeError("a worker ended while it loaded what is new, and so did another")
 
@@ -206,28 +211,50 @@ class _Supervisor:
         """Have every worker serve a deployment; those that start later do from the beginning."""
         self._deployments[deployment.name] = deployment
         action: Action = "drain" if drains else "serve"
-        workers = [child for child in self._lines if child.is_up]
-        await asyncio.gather(*(self._make_so(worker, action, deployment) for worker in workers))
         asyncio.get_running_loop().call_later(self._plan.web.timeout_s + _END_S, self._stop_models, deployment.name)
+        await asyncio.gather(*(self._make_so(worker, action, deployment) for worker in self._workers_up()))
 
     async def _make_so(self, worker: Child, action: Action, deployment: Deployment) -> None:
-        process, line = worker.process, self._lines[worker]
+        process = worker.process
         try:
             try:
-                await line.order(action, deployment)
+                await self._order(worker, action, deployment)
             except NotNow:
-                return  # it has died, and another will know
+                raise
             except ServeError:
-                # It came up after the others had prepared.
-                await line.order("prepare", deployment)
-                await line.order(action, deployment)
+                # It came up after the others had prepared; while it does so too, something newer may come.
+                wanted = None
+                while wanted != self._deployments[deployment.name]:
+                    wanted = self._deployments[deployment.name]
+                    await self._order(worker, "prepare", wanted)
+                await self._order(worker, action, wanted)
+        except NotNow:
+            return  # it has died, and another will know
         except FairleadError as error:
-            if worker.process is process and process.is_alive():
+            if worker.process is process and worker.is_running and process.is_alive():
                 logger.error("worker %s cannot serve %s (%s): starting another", process.pid, deployment.name, error)
                 process.kill()
 
-    def _lines_up(self) -> list[Parent]:
-        return [line for child, line in self._lines.items() if child.is_up]
+    async def _order(self, worker: Child, action: Action, deployment: Deployment) -> None:
+        """Have a worker do something; one that does not answer is ended, and another takes its place.
+
+        Raises
+        ------
+        ServeError
+            When it cannot; `NotNow` when it has ended.
+        """
+        process = worker.process
+        limit_s = _PREPARE_S if action == "prepare" else self._plan.web.timeout_s + _ANSWER_S
+        try:
+            await asyncio.wait_for(self._lines[worker].order(action, deployment), limit_s)
+        except TimeoutError:
+            if worker.process is process and worker.is_running:
+                logger.error("worker %s has not answered for %g s: killing it", process.pid, limit_s)
+                process.kill()
+            raise NotNow("a worker did not answer") from None
+
+    def _workers_up(self) -> list[Child]:
+        return [child for child in self._lines if child.is_up]
 
     def _start_worker(self) -> None:
         def arguments() -> tuple[object, ...]:
@@ -291,7 +318,7 @@ class _Supervisor:
         if not child.is_wanted:
             self.children.remove(child)
             return
-        if not self._announced and not child.is_up:
+        if not (self._announced or self._all_up.is_set() or child.is_up):
             if not self._failed.done():
                 self._failed.set_exception(
                     ServeError(
