@@ -15,7 +15,8 @@ from msgspec.structs import replace
 from fairlead.config import CanarySettings, ModelSettings, ShadowSettings
 from fairlead.errors import FairleadError, ServeError, SourceUnavailable, TrialFailed, VersionRefused
 from fairlead.repository import controller
-from fairlead.repository.controller import CanaryChange, Controller, Reloaded, TrafficChange
+from fairlead.repository.control import CanaryChange, Reloaded, TrafficChange
+from fairlead.repository.controller import Controller
 from fairlead.repository.deployments import Deployment, Variant
 from fairlead.repository.rollback import Counts
 from fairlead.repository.state import TrafficState

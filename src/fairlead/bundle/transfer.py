@@ -399,7 +399,7 @@ def _closed(chunks: Iterator[bytes]) -> Iterator[Iterator[bytes]]:
     if close is None:
         yield chunks
     else:
-        with closing(chunks):  # type: ignore[type-var]
+        with closing(chunks):  # type: ignore[type-var]  # a generator has `close`, an Iterator need not
             yield chunks
 
 

@@ -14,12 +14,11 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from msgspec import Struct
 from msgspec.structs import replace
 
-from fairlead import config
 from fairlead.config import ModelSettings
 from fairlead.errors import FairleadError, ServeError
+from fairlead.repository.control import Reloaded, Share, Traffic, TrafficChange
 from fairlead.repository.deployments import Deployment, Role, Variant
 from fairlead.repository.finder import is_bundle
 from fairlead.repository.rollback import Bounds, Counts, Judge
@@ -81,84 +80,6 @@ class Finder(Protocol):
     def keep(self, paths: Iterable[str]) -> None:
         """Tell which bundles are in use; all others may leave the cache."""
         ...
-
-
-class Control(Protocol):
-    """Changes what a server serves; every method raises `FairleadError`s, and then nothing has changed."""
-
-    async def reload(self, name: str) -> Reloaded: ...
-    async def unload(self, name: str) -> None: ...
-    async def traffic(self, name: str) -> Traffic: ...
-    async def set_traffic(self, name: str, change: TrafficChange) -> Traffic: ...
-
-    def count(self, name: str, digest: str, counts: Counts) -> None:
-        """Hear how a canary did since the last time."""
-        ...
-
-
-class Reloaded(Struct, frozen=True):
-    """What came of a look at where a model comes from.
-
-    Parameters
-    ----------
-    name, version, digest : of what is served now.
-    result : ``swapped`` when something new is served, else ``unchanged``.
-    """
-
-    name: str
-    version: str
-    digest: str
-    result: Literal["swapped", "unchanged"]
-
-
-class CanaryChange(Struct, forbid_unknown_fields=True):
-    """What a request may change of a canary.
-
-    Parameters
-    ----------
-    weight : the share of requests, from 0 to 1.
-    """
-
-    weight: config.Share
-
-
-class TrafficChange(Struct, forbid_unknown_fields=True):
-    """What a request may change of a model's traffic."""
-
-    canary: CanaryChange
-
-
-class Share(Struct, frozen=True):
-    """What has a role in a model's traffic.
-
-    Parameters
-    ----------
-    version, digest : of the bundle.
-    weight : its share of the requests, from 0 to 1; a shadow's is 0.
-    """
-
-    version: str
-    digest: str
-    weight: float
-
-
-class Traffic(Struct, frozen=True):
-    """Who answers a model's requests.
-
-    Parameters
-    ----------
-    name : of the model.
-    stable, canary, shadow : what has the role; None where nothing has.
-    sticky : what keeps a caller with one version.
-    rolled_back : why the canary was taken back.
-    """
-
-    name: str
-    stable: Share | None
-    canary: Share | None
-    shadow: Share | None
-    sticky: str | None
-    rolled_back: str | None = None
 
 
 @dataclass

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from fairlead.errors import FairleadError
-from fairlead.repository.controller import Control, TrafficChange
+from fairlead.repository.control import Control, TrafficChange
 from fairlead.web import wire
 from fairlead.web.asgi_calls import read_body
 from fairlead.web.dialects.envelopes import decode

@@ -37,7 +37,7 @@ from fairlead.web.split import Reporter, parted
 from fairlead.web.threads import in_thread
 
 if TYPE_CHECKING:
-    from fairlead.repository.controller import Control
+    from fairlead.repository.control import Control
     from fairlead.repository.deployments import Deployment
     from fairlead.repository.rollback import Counts
 

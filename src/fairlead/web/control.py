@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from fairlead.errors import FairleadError, ServeError
-from fairlead.repository.controller import Control, Reloaded, Traffic, TrafficChange
+from fairlead.repository.control import Control, Reloaded, Traffic, TrafficChange
 from fairlead.repository.deployments import Deployment
 from fairlead.repository.rollback import Counts
 

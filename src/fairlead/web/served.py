@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fairlead.errors import FairleadError, ServeError
+from fairlead.errors import ServeError
 from fairlead.repository.compatibility import incompatibilities
 from fairlead.repository.deployments import Deployment, Role, Variant
 from fairlead.web.lazy import LazyBatcher, Residents
@@ -250,8 +250,3 @@ def not_loaded(entry: Entry) -> Refusal:
     if deployment.is_pending:
         return Refusal("not_ready", detail, headers=[(b"retry-after", b"1")])
     return Refusal("not_found", detail)
-
-
-def explained(error: Exception) -> str:
-    """Tell an error to whoever asked; one that is a fault of ours with its kind."""
-    return str(error) if isinstance(error, FairleadError) else f"{type(error).__name__}: {error}"
