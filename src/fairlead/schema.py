@@ -37,12 +37,17 @@ class Problem(Struct, frozen=True):
     got: str
 
     def alone(self) -> Problem:
-        """Name it as a problem of a record that came alone: at ``$.tenure``, not ``$[0].tenure``."""
-        return Problem("$" + self.path.removeprefix("$[0]").removeprefix("$"), self.expected, self.got)
+        """Name it as a problem of a record by itself: at ``$.tenure``, not ``$[7].tenure``."""
+        return Problem(re.sub(r"^\$\[\d+\]", "$", self.path), self.expected, self.got)
 
     def moved(self, place: int) -> Problem:
         """Name it as a problem of the record at another place: at ``$[7].tenure``, not ``$[0].tenure``."""
         return Problem(f"$[{place}]{self.path[self.path.index(']') + 1 :]}", self.expected, self.got)
+
+    def shifted(self, rows: int) -> Problem:
+        """Name it as a problem of the record that stands so many rows further on."""
+        index = re.match(r"\$\[(\d+)\]", self.path)
+        return self if index is None else self.moved(int(index[1]) + rows)
 
     def __str__(self) -> str:
         return f"{_last_name(self.path)}: expected {self.expected}, got {self.got}, at {self.path}"

@@ -108,3 +108,27 @@ def test_another_form_is_a_type_error(predictor: Predictor, data: Any) -> None:
 def test_names_that_are_no_text(predictor: Predictor, homes: pd.DataFrame) -> None:
     with pytest.raises(InvalidRecords, match="size: expected a column of float, got none"):
         predictor.predict(homes.set_axis([0, 1, 2], axis=1))
+
+
+def test_a_large_frame_is_worked_on_in_slices(predictor: Predictor, homes: pd.DataFrame) -> None:
+    large = homes.sample(70_000, replace=True, random_state=1)
+    told: list[tuple[int, int]] = []
+    found = predictor.predict(large, on_progress=lambda done, total: told.append((done, total)))
+    assert told == [(65_536, 70_000), (70_000, 70_000)]
+    assert list(found.index) == list(large.index)
+    wanted = predictor.predict(homes)
+    assert found["p"].tolist() == wanted.loc[large.index, "p"].tolist()
+    assert found["prediction"].tolist() == wanted.loc[large.index, "prediction"].tolist()
+    bad = large.reset_index(drop=True).astype({"rooms": float})
+    bad.loc[[3, 69_999], "rooms"] = math.nan
+    with pytest.raises(InvalidRecords) as caught:
+        predictor.predict(bad)
+    assert [problem.path for problem in caught.value.problems] == ["$[3].rooms", "$[69999].rooms"]
+
+
+def test_a_long_list_is_told_of_too(predictor: Predictor) -> None:
+    told: list[tuple[int, int]] = []
+    assert len(predictor.predict([GOOD] * 5, on_progress=lambda done, total: told.append((done, total)))) == 5
+    assert told == [(5, 5)]
+    with pytest.raises(InvalidRecords, match=r"at \$\[65536\].rooms"):
+        predictor.predict([GOOD] * 65_536 + [{**GOOD, "rooms": None}])

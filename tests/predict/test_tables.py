@@ -232,3 +232,20 @@ def test_the_rows_of_a_table_in_pieces_keep_their_places() -> None:
     assert found.places.tolist() == [0, 2, 4]
     assert found.table.column("x").to_pylist() == [1.0, 3.0, 5.0]
     assert np.array(list(found.rejections)).tolist() == [1, 3]
+
+
+def test_a_dictionary_of_words_stays_one() -> None:
+    column = pa.chunked_array([pa.array(["a", None]).dictionary_encode(), pa.array(["b", "a"]).dictionary_encode()])
+    found = checked("string", column, nullable=True)
+    assert pa.types.is_dictionary(found.table.column("x").type)
+    assert found.table.column("x").to_pylist() == ["a", None, "b", "a"]
+    assert list(checked("string", column).rejections) == [1]
+    closed = checked("string", column, nullable=True, categories=("a",), closed=True)
+    assert list(closed.rejections) == [2]
+    assert closed.table.column("x").to_pylist() == ["a", None, "a"]
+
+
+def test_null_among_the_words_of_a_dictionary_is_null() -> None:
+    column = pa.DictionaryArray.from_arrays(pa.array([0, 1, 0], pa.int8()), pa.array(["a", None]))
+    assert column.null_count == 0
+    assert list(checked("string", column).rejections) == [1]

@@ -312,8 +312,16 @@ def test_other_outputs_are_refused(out: Any) -> None:
 
 def test_run_takes_two() -> None:
     engine: Any = engine_of(random_forest(np.random.default_rng(0)))
-    with pytest.raises(TypeError, match="X and out"):
+    with pytest.raises(TypeError, match="X, out and maybe codes"):
         engine._run(np.zeros((2, 3)))
+
+
+def test_codes_have_room_for_every_row() -> None:
+    engine: Any = engine_of(random_forest(np.random.default_rng(0)))
+    X = np.zeros((2, engine.encoder._width))
+    for codes in (np.zeros(1, np.uint32), np.zeros(2, np.uint64), np.zeros(2, np.uint8)):
+        with pytest.raises(ValueError, match="codes: expected uint32 with room for 2 rows"):
+            engine._run(X, np.zeros((2, max(engine._width, 1))), codes)
 
 
 def changed(forest: Forest, name: str, place: int, value: Any, part: str | None = None) -> Forest:

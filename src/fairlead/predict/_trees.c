@@ -480,7 +480,8 @@ static int is_float64(const Py_buffer *view)
     return view->itemsize == sizeof(double) && view->format != NULL && strcmp(view->format, "d") == 0;
 }
 
-static PyObject *answered(const Forest *forest, const Py_buffer *X, const Py_buffer *out)
+/* Fill `out`, and `codes` with the places of the labels among the classes; where it is NULL, make a list of labels. */
+static PyObject *answered(const Forest *forest, const Py_buffer *X, const Py_buffer *out, const Py_buffer *codes)
 {
     if (!is_float64(X) || X->ndim != 2 || X->shape[1] != forest->n_features) {
         PyErr_Format(PyExc_ValueError, "X: expected float64 of shape (n_rows, %zd)", forest->n_features);
@@ -491,8 +492,12 @@ static PyObject *answered(const Forest *forest, const Py_buffer *X, const Py_buf
         PyErr_Format(PyExc_ValueError, "out: expected float64 with room for %zd rows of %zd", n_rows, width_of(forest));
         return NULL;
     }
-    uint32_t few[GIL_ROWS], *labels = few;
-    if (n_rows > GIL_ROWS && (labels = malloc((size_t)n_rows * sizeof *labels)) == NULL)
+    if (codes != NULL && (codes->itemsize != sizeof(uint32_t) || codes->len != n_rows * (Py_ssize_t)sizeof(uint32_t))) {
+        PyErr_Format(PyExc_ValueError, "codes: expected uint32 with room for %zd rows", n_rows);
+        return NULL;
+    }
+    uint32_t few[GIL_ROWS], *labels = codes != NULL ? codes->buf : few, *many = NULL;
+    if (codes == NULL && n_rows > GIL_ROWS && (labels = many = malloc((size_t)n_rows * sizeof *labels)) == NULL)
         return PyErr_NoMemory();
     int failed;
     if (n_rows > GIL_ROWS) {
@@ -501,24 +506,29 @@ static PyObject *answered(const Forest *forest, const Py_buffer *X, const Py_buf
         Py_END_ALLOW_THREADS
     } else
         failed = answer_rows(forest, X->buf, n_rows, out->buf, labels);
-    PyObject *found = failed ? PyErr_NoMemory() : forest->classes == NULL ? Py_NewRef(Py_None) : labels_of(forest, labels, n_rows);
-    if (labels != few)
-        free(labels);
+    int is_list = codes == NULL && forest->classes != NULL;
+    PyObject *found = failed ? PyErr_NoMemory() : is_list ? labels_of(forest, labels, n_rows) : Py_NewRef(Py_None);
+    free(many);
     return found;
 }
 
 static PyObject *Forest_run(PyObject *self, PyObject *const *args, Py_ssize_t n_args)
 {
-    Py_buffer X, out;
-    if (n_args != 2) {
-        PyErr_SetString(PyExc_TypeError, "run takes X and out");
+    Py_buffer X, out, codes;
+    if (n_args != 2 && n_args != 3) {
+        PyErr_SetString(PyExc_TypeError, "run takes X, out and maybe codes");
         return NULL;
     }
     if (PyObject_GetBuffer(args[0], &X, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT) < 0)
         return NULL;
     PyObject *found = NULL;
     if (PyObject_GetBuffer(args[1], &out, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | PyBUF_WRITABLE) == 0) {
-        found = answered((Forest *)self, &X, &out);
+        if (n_args == 2)
+            found = answered((Forest *)self, &X, &out, NULL);
+        else if (PyObject_GetBuffer(args[2], &codes, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | PyBUF_WRITABLE) == 0) {
+            found = answered((Forest *)self, &X, &out, &codes);
+            PyBuffer_Release(&codes);
+        }
         PyBuffer_Release(&out);
     }
     PyBuffer_Release(&X);
@@ -527,7 +537,8 @@ static PyObject *Forest_run(PyObject *self, PyObject *const *args, Py_ssize_t n_
 
 static PyMethodDef Forest_methods[] = {
     {"run", (PyCFunction)(void (*)(void))Forest_run, METH_FASTCALL,
-     "run(X, out) -> labels, or None of a regressor\n\nFill `out` with values or probabilities of the rows of `X`."},
+     "run(X, out[, codes]) -> labels, or None of a regressor\n\nFill `out` with values or probabilities of the rows of `X`;\n"
+     "with `codes`, fill these with the places of the labels among the classes, and return None."},
     {NULL, NULL, 0, NULL},
 };
 

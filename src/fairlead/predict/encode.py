@@ -9,7 +9,7 @@ Layer L1; imports numpy only, and pyarrow when handed a table.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 UNSEEN = -1.0
 # Below this many rows one small list is cheaper than a pass over each column.
 _FEW_ROWS = 8
+# A table is encoded in blocks of so many: what a block needs stays in the nearest caches.
+BLOCK_ROWS = 8192
 
 
 class Codes(dict[Any, float]):
@@ -92,15 +94,28 @@ class Encoder:
             matrix[:, i] = column if codes is None else [codes[value] for value in column]
         return matrix
 
-    def encode_table(self, table: pa.Table) -> npt.NDArray[np.float64]:
-        """Make the matrix of an Arrow table whose columns are the schema's, in its order."""
+    def blocks(self, table: pa.Table) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
+        """Make the matrix of an Arrow table whose columns are the schema's, in its order: block by block.
+
+        Yields
+        ------
+        Where each block begins, and its matrix, which the next one overwrites. At least one block.
+        """
+        matrix = np.empty((min(table.num_rows, BLOCK_ROWS), self._width))
+        for start in range(0, table.num_rows or 1, BLOCK_ROWS):
+            block = table.slice(start, BLOCK_ROWS)
+            yield start, self._fill(matrix[: block.num_rows], block)
+
+    def _fill(self, matrix: npt.NDArray[np.float64], table: pa.Table) -> npt.NDArray[np.float64]:
         import pyarrow as pa
 
-        matrix = np.empty((table.num_rows, self._width))
         for i, column in enumerate(table.columns):
             codes = self._codes.get(i)
             if codes is not None and codes.is_text:
-                matrix[:, i] = _text_codes(column, codes)
+                start = 0
+                for chunk in column.chunks:
+                    matrix[start : start + len(chunk), i] = _text_codes(chunk, codes)
+                    start += len(chunk)
                 continue
             matrix[:, i] = column.cast(pa.float64(), safe=False).to_numpy()
             if codes is not None:
@@ -109,13 +124,17 @@ class Encoder:
         return matrix
 
 
-def _text_codes(column: pa.ChunkedArray, codes: Codes) -> npt.NDArray[np.float64]:
+def _text_codes(column: pa.Array, codes: Codes) -> npt.NDArray[np.float64]:
+    """Look each word up once, however often it stands in the column."""
     import pyarrow as pa
 
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
-    code_of = np.array([codes.get(value, UNSEEN) for value in encoded.dictionary.to_pylist()], dtype=np.float64)
-    found = code_of[encoded.indices.to_numpy()] if len(code_of) else np.full(len(column), math.nan)
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    words = column.dictionary.to_pylist()
+    # One place more, at the end, for null.
+    code_of = np.array([codes.get(word, UNSEEN) for word in words] + [math.nan])
+    # An index of one byte may have no room for that place.
+    places = column.indices.cast(pa.int32()).fill_null(len(words))
+    found: npt.NDArray[np.float64] = code_of[places.to_numpy()]
     codes.unseen += int(np.count_nonzero(found == UNSEEN))
     return found

@@ -10,21 +10,18 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from fairlead.predict.encode import Encoder
+from fairlead.predict.encode import BLOCK_ROWS, Encoder
 from fairlead.predict.outputs import Prediction
 from fairlead.predict.validate import Row
 from fairlead.schema import Scalar, Schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-# A larger table runs in pieces, so that what a graph computes in between stays small.
-_CHUNK_ROWS = 8192
 
 
 class Engine(Protocol):
@@ -40,7 +37,7 @@ class Engine(Protocol):
         ...
 
     def predict_table(self, table: pa.Table) -> Prediction:
-        """Predict an Arrow table whose columns are the model's schema, in its order."""
+        """Predict an Arrow table whose columns are the model's schema, in its order; many rows at little cost each."""
         ...
 
 
@@ -77,20 +74,27 @@ class OnnxEngine:
         return self.predict_matrix(self.encoder.encode(rows))
 
     def predict_table(self, table: pa.Table) -> Prediction:
-        return self.predict_matrix(self.encoder.encode_table(table))
+        parts = [self._run(matrix) for _, matrix in self.encoder.blocks(table)]
+        results = parts[0] if len(parts) == 1 else [np.concatenate(column) for column in zip(*parts, strict=True)]
+        if self._classes is None:
+            return Prediction(results[0])
+        return Prediction(codes=results[0], probabilities=results[1] if len(results) > 1 else None)
 
     def predict_matrix(self, matrix: npt.NDArray[np.float64]) -> Prediction:
         """Predict encoded rows: float64, shape (n_rows, n_features)."""
-        if len(matrix) <= _CHUNK_ROWS:
-            results = self.session.run(self._names, {"X": matrix})
+        if len(matrix) <= BLOCK_ROWS:
+            results = self._run(matrix)
         else:
-            pieces = [matrix[start : start + _CHUNK_ROWS] for start in range(0, len(matrix), _CHUNK_ROWS)]
-            parts = [self.session.run(self._names, {"X": piece}) for piece in pieces]
-            results = [np.concatenate(column) for column in zip(*parts, strict=True)]
+            pieces = [matrix[start : start + BLOCK_ROWS] for start in range(0, len(matrix), BLOCK_ROWS)]
+            results = [np.concatenate(column) for column in zip(*map(self._run, pieces), strict=True)]
         if self._classes is None:
             return Prediction(results[0])
         labels = [self._classes[place] for place in results[0].tolist()]
         return Prediction(labels, results[1] if len(results) > 1 else None)
+
+    def _run(self, matrix: npt.NDArray[np.float64]) -> list[Any]:
+        found: list[Any] = self.session.run(self._names, {"X": matrix})
+        return found
 
 
 def _return_freed_memory() -> None:

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fairlead.errors import ModelFailed
-from fairlead.predict.encode import Encoder
+from fairlead.predict.encode import BLOCK_ROWS, Encoder
 from fairlead.predict.native_shortcuts import Shortcut, shortcut_of
 from fairlead.predict.outputs import Prediction
 from fairlead.predict.training_frame import to_frame
@@ -100,7 +101,20 @@ class NativeEngine:
         return self._predict(rows, self._shortcut)
 
     def predict_table(self, table: pa.Table) -> Prediction:
-        return self.predict(list(zip(*(column.to_pylist() for column in table.columns), strict=True)))
+        parts = [
+            self.predict(
+                list(zip(*(column.to_pylist() for column in table.slice(start, BLOCK_ROWS).columns), strict=True))
+            )
+            for start in range(0, table.num_rows or 1, BLOCK_ROWS)
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        values = [part.values for part in parts]
+        probabilities = [part.probabilities for part in parts if part.probabilities is not None]
+        return Prediction(
+            np.concatenate(values) if isinstance(values[0], np.ndarray) else list(chain.from_iterable(values)),
+            np.concatenate(probabilities) if probabilities else None,
+        )
 
     def _predict(self, rows: Sequence[Row], shortcut: Shortcut | None) -> Prediction:
         batch = None

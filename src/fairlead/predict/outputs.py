@@ -18,7 +18,7 @@ import numpy.typing as npt
 from fairlead.errors import ModelFailed, SchemaError
 from fairlead.schema import Kind, Output, Scalar
 
-_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
+COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     ">=": operator.ge,
     ">": operator.gt,
     "<=": operator.le,
@@ -34,10 +34,12 @@ class Prediction:
     ----------
     values : a regressor's float64, shape (n_rows,); a classifier's labels or a function's answers, as a list.
     probabilities : float64, shape (n_rows, n_classes); None when the model has none.
+    codes : integers, shape (n_rows,): in place of `values`, where each label stands among the classes.
     """
 
-    values: npt.NDArray[np.float64] | list[Any]
+    values: npt.NDArray[np.float64] | list[Any] = ()  # type: ignore[assignment]  # nobody looks where there are codes
     probabilities: npt.NDArray[np.float64] | None = None
+    codes: npt.NDArray[np.integer[Any]] | None = None
 
     def not_finite(self) -> list[int]:
         """Find the rows whose numbers are NaN or infinite, which JSON cannot hold and nobody can use."""
@@ -65,7 +67,8 @@ class OutputFormatter:
 
     def __init__(self, outputs: Sequence[Output], classes: Sequence[Scalar] | None, has_probabilities: bool) -> None:
         self._has_text_labels = any(isinstance(label, str) for label in classes or ())
-        self._labels = [label_text(label) for label in classes or ()]
+        self._classes = list(classes or ())
+        self._labels = [label_text(label) for label in self._classes]
         self._names = tuple(output.name for output in outputs)
         if len(set(self._names)) != len(self._names):
             raise SchemaError(f"outputs: a name is declared twice among {', '.join(self._names)}")
@@ -94,15 +97,20 @@ class OutputFormatter:
         source = self._source(output)
         if output.comparison is None:
             return source if self._gives_list(output) else lambda prediction: _to_list(source(prediction))
-        compare, threshold = _COMPARE[output.comparison], output.threshold
+        compare, threshold = COMPARE[output.comparison], output.threshold
         return lambda prediction: _to_list(compare(_numbers(source(prediction), output.name), threshold))
+
+    def _label_list(self, prediction: Prediction) -> list[Any]:
+        if prediction.codes is None:
+            return prediction.values  # type: ignore[return-value]  # of a classifier it is a list
+        return [self._classes[code] for code in prediction.codes.tolist()]
 
     def _gives_list(self, output: Output) -> bool:
         return output.source == "probabilities" or (output.source == "prediction" and bool(self._labels))
 
     def _source(self, output: Output) -> Callable[[Prediction], Any]:
         if output.source == "prediction":
-            return (lambda prediction: prediction.values) if self._labels else (lambda p: _plain(p.values))
+            return self._label_list if self._labels else (lambda prediction: plain(prediction.values))
         if output.source == "probabilities":
             labels = self._labels
             return lambda prediction: [
@@ -141,7 +149,7 @@ def _to_list(column: Any) -> list[Any]:
     return column.tolist() if isinstance(column, np.ndarray) else list(column)
 
 
-def _plain(values: Any) -> Any:
+def plain(values: Any) -> Any:
     """Make of a function's answers what JSON can hold: they may be numpy's, or hold such."""
     if isinstance(values, np.ndarray):
         return values

@@ -5,15 +5,19 @@ Layer L1. Every mode calls `Predictor.run` and nothing else of this package.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from fairlead.bundle.manifest import Manifest
 from fairlead.bundle.read import MODEL, Bundle, open_bundle
 from fairlead.errors import ModelFailed
+from fairlead.predict.encode import BLOCK_ROWS
 from fairlead.predict.engines import Engine, OnnxEngine
 from fairlead.predict.forest import TREES, decode_forest
 from fairlead.predict.intake import Counts, Intake
@@ -27,6 +31,8 @@ from fairlead.schema import Problem, Schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from fairlead.predict.columns import OutputColumns
 
 Answer = dict[str, Any]
 Answers = tuple[list[Answer | None], dict[int, tuple[Problem, ...]]]
@@ -50,6 +56,22 @@ class Outcome:
     version: str
     digest: str
     duration_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class TableOutcome:
+    """What became of a table, column by column.
+
+    Parameters
+    ----------
+    outputs : a column an output, see `columns.OutputColumns`; a row for each that was not rejected, in input order.
+    places : int64, where each row of `outputs` stood in the input.
+    rejections : every problem of every rejected row, by its place.
+    """
+
+    outputs: pa.Table
+    places: npt.NDArray[np.int64]
+    rejections: dict[int, tuple[Problem, ...]]
 
 
 class Predictor:
@@ -111,8 +133,50 @@ class Predictor:
         self.counts.rejected += len(rejections)
         return Outcome(predictions, rejections, self.name, self.version, self.digest, perf_counter_ns() - start)
 
-    def predict(self, data: Any) -> Any:
+    def run_table(self, table: pa.Table, columns: OutputColumns) -> TableOutcome:
+        """Predict an Arrow table, and answer in columns: for many rows, of which none becomes a Python object.
+
+        Parameters
+        ----------
+        table : as for `run`.
+        columns : of this predictor's bundle.
+
+        Raises
+        ------
+        InvalidRecords, ModelFailed
+            As `run`.
+        """
+        checked = checked_table(table, self.schema)
+        self.counts.ignored_keys += checked.ignored_keys
+        places, rejections = checked.places, checked.rejections
+        late: dict[int, tuple[Problem, ...]] = {}
+        if not len(places):
+            outputs = columns.schema.empty_table()
+        elif self._preparation is not None:
+            answers, late = self._prepared(checked.table)
+            outputs = columns.of_answers([answer for answer in answers if answer is not None])
+        else:
+            prediction = self._predicted(checked.table)
+            outputs = columns.of_prediction(prediction)
+            late = {row: (_not_finite(row),) for row in prediction.not_finite()}
+            if late:
+                outputs = outputs.take(np.delete(np.arange(len(places)), list(late)))
+        if late:
+            rejections = rejections | {
+                place: tuple(problem.moved(place) for problem in late[row])
+                for row, place in ((row, int(places[row])) for row in late)
+            }
+            places = np.delete(places, list(late))
+        self.counts.rows += len(places)
+        self.counts.rejected += len(rejections)
+        return TableOutcome(outputs, places, rejections)
+
+    def predict(self, data: Any, on_progress: Callable[[int, int], object] | None = None) -> Any:
         """Predict a pandas frame, a list of records or one record, and raise for what is refused.
+
+        Parameters
+        ----------
+        on_progress : called with the rows that are done and the number of all, now and then.
 
         Returns
         -------
@@ -126,7 +190,7 @@ class Predictor:
         """
         from fairlead.predict.frames import predict_data
 
-        return predict_data(self, data)
+        return predict_data(self, data, on_progress)
 
     def answer(self, rows: Sequence[Row]) -> Answers:
         """Predict rows that `Intake.check` or `Intake.read` gave.
@@ -186,21 +250,44 @@ class Predictor:
             predictions[place] = answer
         for place in [places[row] for row in odd]:
             predictions[place] = None
-            rejections[place] = (
-                Problem(f"$[{place}]", "features for which the model gives a finite number", "others"),
-            )
+            rejections[place] = (_not_finite(place),)
         return predictions, rejections
 
     def _run_table(self, table: pa.Table) -> Answers:
         checked = checked_table(table, self.schema)
         self.counts.ignored_keys += checked.ignored_keys
         if self._preparation is not None:
-            rows = list(zip(*(column.to_pylist() for column in checked.table.columns), strict=True))
+            rows = _rows(checked.table)
             return self._run_rows(Validated(rows, checked.places.tolist(), checked.rejections), table.num_rows)
         if not checked.table.num_rows:
             return [None] * table.num_rows, checked.rejections
-        prediction = self.engine.predict_table(checked.table)
+        prediction = self._predicted(checked.table)
         return self._answers(prediction, checked.places.tolist(), checked.rejections, table.num_rows)
+
+    def _prepared(self, table: pa.Table) -> Answers:
+        """Answer rows of a table by way of the user's own step: in blocks, whose rows are Python objects."""
+        answers: list[Answer | None] = []
+        rejections: dict[int, tuple[Problem, ...]] = {}
+        for start in range(0, table.num_rows, BLOCK_ROWS):
+            found, late = self.answer(_rows(table.slice(start, BLOCK_ROWS)))
+            answers += found
+            rejections |= {start + row: problems for row, problems in late.items()}
+        return answers, rejections
+
+    def _predicted(self, table: pa.Table) -> Prediction:
+        prediction = self.engine.predict_table(table)
+        given = prediction.values if prediction.codes is None else prediction.codes
+        if len(given) != table.num_rows:
+            raise ModelFailed(f"the model gave {len(given)} predictions for {table.num_rows} rows")
+        return prediction
+
+
+def _rows(table: pa.Table) -> list[Row]:
+    return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+
+def _not_finite(place: int) -> Problem:
+    return Problem(f"$[{place}]", "features for which the model gives a finite number", "others")
 
 
 def predictor_of(bundle: Bundle, intake: Intake | None = None) -> Predictor:

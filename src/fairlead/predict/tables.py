@@ -27,7 +27,8 @@ class CheckedTable:
 
     Parameters
     ----------
-    table : a column a feature, in the schema's order and under its names; NaN has become null.
+    table : a column a feature, in the schema's order and under its names; NaN has become null. A string's column may
+        be a dictionary.
     places : int64, where each row stood in the input.
     rejections : problems by place in the input.
     ignored_keys : values in columns that are no feature, in the rows that passed.
@@ -113,6 +114,8 @@ def _cast(column: pa.ChunkedArray, feature: Feature) -> tuple[pa.ChunkedArray, l
     import pyarrow.compute as pc
 
     if pa.types.is_dictionary(column.type):
+        if feature.type == "string" and _is_text(column.type.value_type) and not _has_null_word(column):
+            return column, []
         column = column.cast(column.type.value_type)
     kind = column.type
     if pa.types.is_floating(kind):
@@ -124,7 +127,7 @@ def _cast(column: pa.ChunkedArray, feature: Feature) -> tuple[pa.ChunkedArray, l
         "bool": pa.types.is_boolean(kind),
         "int": is_number,
         "float": is_number or pa.types.is_decimal(kind),
-        "string": pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind),
+        "string": _is_text(kind),
         "datetime": pa.types.is_timestamp(kind),
     }[feature.type]
     if not (fits or pa.types.is_null(kind)):
@@ -140,6 +143,17 @@ def _cast(column: pa.ChunkedArray, feature: Feature) -> tuple[pa.ChunkedArray, l
         return column.cast(_arrow_type(feature), safe=not is_loss_meant), bad
     except pa.ArrowInvalid:
         return None
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _has_null_word(column: pa.ChunkedArray) -> bool:
+    """Whether null stands among the words of a dictionary, where a count of nulls does not see it."""
+    return any(chunk.dictionary.null_count for chunk in column.chunks)
 
 
 def _not_integers(column: pa.ChunkedArray) -> list[_Bad]:
@@ -191,6 +205,8 @@ def _bad(feature: Feature, column: pa.ChunkedArray, told: list[_Bad], closed: bo
         if infinite.any():
             found.append((infinite, "a finite number", "an infinity"))
     if closed:
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
         known = pa.array(list(feature.categories or ()), type=column.type)
         unknown = np.asarray(pc.and_(pc.invert(pc.is_in(column, value_set=known)), column.is_valid())) & ~infinite
         if unknown.any():

@@ -80,7 +80,18 @@ class TreesEngine:
         return self.predict_matrix(self.encoder.encode(rows))
 
     def predict_table(self, table: pa.Table) -> Prediction:
-        return self.predict_matrix(self.encoder.encode_table(table))
+        n_rows = table.num_rows
+        if not self._width:
+            values = np.empty(n_rows)
+            for start, matrix in self.encoder.blocks(table):
+                self._run(matrix, values[start : start + len(matrix)])
+            return Prediction(values)
+        probabilities = np.empty((n_rows, self._width))
+        codes = np.empty(n_rows, np.uint32)
+        for start, matrix in self.encoder.blocks(table):
+            stop = start + len(matrix)
+            self._run(matrix, probabilities[start:stop], codes[start:stop])
+        return Prediction(codes=codes, probabilities=probabilities)
 
     def predict_matrix(self, matrix: npt.NDArray[np.float64]) -> Prediction:
         """Predict encoded rows: float64, shape (n_rows, n_features), one row after the other in memory."""
