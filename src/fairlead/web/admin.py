@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _OF_ADMIN = {
-    "POST": re.compile(r"/models/[^/]+/reload|/v2/repository/models/.*"),
+    "POST": re.compile(r"/models/[^/]+/reload|/v2/repository/models/.*", re.DOTALL),
     "PUT": re.compile(r"/models/[^/]+/traffic"),
 }
 _read_change = msgspec.json.Decoder(TrafficChange).decode
@@ -35,7 +35,8 @@ _read_change = msgspec.json.Decoder(TrafficChange).decode
 def needs_admin(method: str, path: str) -> bool:
     """Whether a request changes what is served."""
     pattern = _OF_ADMIN.get(method)
-    return pattern is not None and pattern.fullmatch(path) is not None
+    # Starlette's patterns end in `$`, which a line break at the end of the path still matches.
+    return pattern is not None and pattern.fullmatch(path.removesuffix("\n")) is not None
 
 
 def control_of(app: App) -> Control:
