@@ -38,8 +38,8 @@ test: $(TEST) $(PACKAGE) ## everything that has to pass: style, types, layers, t
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term
 
-benchmark: $(TEST) $(PACKAGE) ## measure one row, start, memory, build, swap and many models against targets, into benchmarks/RESULTS.md
-	@for one in predictor start build many_models; do $(BIN)/python benchmarks/$$one.py; done
+benchmark: $(TEST) $(PACKAGE) ## measure one row, start, memory, build, batch, swap and many models against targets, into benchmarks/RESULTS.md
+	@for one in predictor start build many_models batch; do $(BIN)/python benchmarks/$$one.py; done
 	@if command -v wrk > /dev/null; then $(BIN)/python benchmarks/swap.py; \
 	else echo "benchmarks/swap.py is left out: no wrk on PATH, sudo apt-get install wrk"; fi
 

@@ -30,12 +30,13 @@ LIBRARIES = ("fairlead", "scikit-learn", "onnxruntime", "numpy", "pandas", "uvic
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of a table; `target` is a ratio or a number in `unit`, an upper bound."""
+    """One line of a table; `target` is a ratio or a number in `unit`: an upper bound, or a lower one if `at_least`."""
 
     what: str
     value: float
     unit: str
     target: float | None = None
+    at_least: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,8 +136,9 @@ def _line(figure: Figure) -> str:
     value = f"{_number(figure.value)} {figure.unit}"
     if figure.target is None:
         return f"| {figure.what} | {value} | | |"
-    held = "yes" if figure.value <= figure.target else "**no**"
-    return f"| {figure.what} | {value} | ≤ {figure.target:g} {figure.unit} | {held} |"
+    is_held = figure.value >= figure.target if figure.at_least else figure.value <= figure.target
+    sign = "≥" if figure.at_least else "≤"
+    return f"| {figure.what} | {value} | {sign} {figure.target:g} {figure.unit} | {'yes' if is_held else '**no**'} |"
 
 
 def _number(value: float) -> str:

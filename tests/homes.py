@@ -1,4 +1,4 @@
-"""Small real bundles, one of each way through the predictor."""
+"""Small real bundles, one of each way through the predictor. A pytest plugin, loaded by tests/conftest.py."""
 
 from __future__ import annotations
 
@@ -44,6 +44,8 @@ class Advisor:
 """
 
 PREPARE = """
+import time
+
 import numpy as np
 
 
@@ -54,6 +56,8 @@ def prepare(record):
         return [1, 2]
     if record["area"] == 15:
         return {"size": 1.0}
+    if record["area"] == 17:
+        time.sleep(60)
     if record["area"] == 16:
         return {"size": "wide", "rooms": 1.0}
     return {"size": np.sqrt(record["area"]), "rooms": np.int64(record["rooms"])}

@@ -46,7 +46,7 @@ def test_index_names_every_page() -> None:
 
 
 def test_every_flag_and_command_is_told() -> None:
-    pages = told("bundle.md", "web.md", "models.md")
+    pages = told("bundle.md", "web.md", "models.md", "batch.md")
     assert {"build", "serve", "inspect", "predict"} <= app.commands.keys()
     for name, command in app.commands.items():
         assert f"fairlead {name}" in pages

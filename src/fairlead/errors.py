@@ -19,6 +19,9 @@
     ├── TrialFailed            trial_failed     a new version could not be tried; may succeed later
     ├── ServeError             serve            a server cannot start: port taken, two models of one name
     ├── ConfigError            config           a setting or an API key's entry is unknown, wrong or out of range
+    ├── InputError             input            a file to be scored is missing, unreadable or not what its name says
+    ├── OutputError            output           what was scored cannot be written where it was to go
+    ├── TooManyRejects         too_many_rejects more rows were refused than the caller allows
     └── RequestFailed          request_failed   a server gave no prediction; its kinds are in `client`
 
 All of them are the user's to mend, and their message says how. What is not a `FairleadError` is a
@@ -190,3 +193,21 @@ class ConfigError(FairleadError):
     """A setting, or an entry of the API keys, is unknown, of a wrong type or out of range."""
 
     code = "config"
+
+
+class InputError(FairleadError):
+    """What is to be scored is missing, cannot be read, or is not what its name says."""
+
+    code = "input"
+
+
+class OutputError(FairleadError):
+    """What was scored cannot be written: no space, no right, another run at the same file."""
+
+    code = "output"
+
+
+class TooManyRejects(FairleadError):
+    """More rows were refused than the caller allows."""
+
+    code = "too_many_rejects"

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
 from fairlead.bundle.manifest import Manifest
 from fairlead.bundle.read import Bundle
 from fairlead.predict.forest import TREES
 from fairlead.schema import Feature, Output
-from fairlead.web.runners import Placement
+
+if TYPE_CHECKING:
+    from fairlead.batch.report import FileReport, Report
+    from fairlead.web.runners import Placement
 
 _MOST_CATEGORIES = 6
+_MOST_FILES = 20
 
 
 def built(path: Path, manifest: Manifest) -> str:
@@ -46,6 +48,9 @@ def as_json(bundle: Bundle, placed: Placement | None = None) -> str:
 
 def as_text(bundle: Bundle, placed: Placement | None = None) -> str:
     """Give the same for a person."""
+    from rich.console import Console
+    from rich.table import Table
+
     manifest = bundle.manifest
     table = Table("feature", "type", "null", "known values", box=None, pad_edge=False, header_style="bold")
     for feature in manifest.schema.features:
@@ -73,6 +78,30 @@ def as_text(bundle: Bundle, placed: Placement | None = None) -> str:
     console.print()
     console.print(table)
     return "\n".join(line.rstrip() for line in sink.getvalue().rstrip().splitlines())
+
+
+def scored(report: Report, as_json: bool = False) -> str:
+    """Tell what became of a run of `fairlead score`."""
+    if as_json:
+        totals = {"rows_in": report.rows_in, "rows_out": report.rows_out, "rejects": report.rejects}
+        told = msgspec.to_builtins(report) | totals
+        return msgspec.json.format(msgspec.json.encode(told), indent=2).decode()
+    lines = [_file(file) for file in report.files[:_MOST_FILES]]
+    if len(report.files) > _MOST_FILES:
+        lines.append(f"… and {len(report.files) - _MOST_FILES:,} files more")
+    fresh = sum(file.rows_in for file in report.files if not file.skipped)
+    rate = f"; {fresh / report.duration_s:,.0f} rows/s over {report.duration_s:.1f} s" if fresh else ""
+    lines.append(
+        f"{report.rows_in:,} rows in = {report.rows_out:,} rows out + {report.rejects:,} rejects, "
+        f"with {report.name} {report.version}{rate}"
+    )
+    return "\n".join(lines)
+
+
+def _file(file: FileReport) -> str:
+    done = "done before" if file.skipped else f"{file.duration_s:.1f} s"
+    rejects = f", {file.rejects:,} rejects in {file.rejects_file}" if file.rejects else ""
+    return f"{file.output}: {file.rows_out:,} rows of {file.input}{rejects} ({done})"
 
 
 def _engine(manifest: Manifest) -> str:

@@ -65,7 +65,7 @@ def try_lock(path: Path, *, shared: bool = False) -> Lock | None:
             os.close(descriptor)
             return None
         # Whoever held it before may have removed the file: a lock on that one would exclude nobody.
-        if _is_at(descriptor, path):
+        if is_at(descriptor, path):
             return Lock(descriptor)
         os.close(descriptor)
 
@@ -93,7 +93,8 @@ def wait_lock(path: Path, timeout_s: float, on_wait: Callable[[], None], *, shar
     return lock
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
+def is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file is still the one at a path."""
     try:
         there = path.stat()
     except FileNotFoundError:

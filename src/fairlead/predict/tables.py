@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from msgspec import UNSET
 
 from fairlead.errors import InvalidRecords
 from fairlead.predict.validate import EXPECTED, INT64_MAX, child_path, default_of, known_categories
-from fairlead.schema import Feature, Problem, Schema
+from fairlead.schema import Feature, FeatureType, Problem, Schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -93,10 +93,11 @@ def _column(table: pa.Table, feature: Feature) -> pa.ChunkedArray | None:
             return table.column(name)
     if feature.default is UNSET:
         return None
-    return pa.chunked_array([pa.array([default_of(feature)] * table.num_rows, type=_arrow_type(feature))])
+    return pa.chunked_array([pa.array([default_of(feature)] * table.num_rows, type=arrow_type(feature.type))])
 
 
-def _arrow_type(feature: Feature) -> Any:
+def arrow_type(kind: FeatureType) -> pa.DataType:
+    """Give the type that a feature's column is brought to."""
     import pyarrow as pa
 
     return {
@@ -105,7 +106,7 @@ def _arrow_type(feature: Feature) -> Any:
         "float": pa.float64(),
         "string": pa.string(),
         "datetime": pa.timestamp("us", tz="UTC"),
-    }[feature.type]
+    }[kind]
 
 
 def _cast(column: pa.ChunkedArray, feature: Feature) -> tuple[pa.ChunkedArray, list[_Bad]] | None:
@@ -140,7 +141,7 @@ def _cast(column: pa.ChunkedArray, feature: Feature) -> tuple[pa.ChunkedArray, l
     # Of what is cut off there remain the digits that float64 cannot hold, and what is below a microsecond.
     is_loss_meant = feature.type == "float" or (feature.type == "datetime" and kind != pa.null() and kind.unit == "ns")
     try:
-        return column.cast(_arrow_type(feature), safe=not is_loss_meant), bad
+        return column.cast(arrow_type(feature.type), safe=not is_loss_meant), bad
     except pa.ArrowInvalid:
         return None
 

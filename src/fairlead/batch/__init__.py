@@ -1,0 +1,1 @@
+"""Files scored: read in chunks, predicted on all cores, written once. Layer L3."""
