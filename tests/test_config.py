@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from fairlead.config import (
     CacheSettings,
     CanarySettings,
+    JobsSettings,
     ModelSettings,
     Settings,
     ShadowSettings,
@@ -108,6 +109,17 @@ def test_the_file_sets_canary_shadow_and_cache(tmp_path: Path) -> None:
     assert settings.web.memory_budget_bytes == 5_000_000_000
     assert settings.web.state_directory == str(tmp_path / "state")
     assert settings.cache == CacheSettings(str(tmp_path / "cache"), 1, 2, 3, 4)
+
+
+def test_roots_of_jobs_begin_at_the_file_unless_they_are_addresses(tmp_path: Path) -> None:
+    path = write(tmp_path, "jobs: {roots: [data/, /srv/x, 's3://b/p/'], directory: jobs, max_running: 2, keep_s: 60}")
+    roots = (str(tmp_path / "data"), "/srv/x", "s3://b/p/")
+    assert read(path, {}, {}).jobs == JobsSettings(roots, str(tmp_path / "jobs"), 2, keep_s=60)
+    assert read(path, {"FAIRLEAD_JOBS_ROOTS": "a, s3://c"}, {}).jobs.roots == ("a", "s3://c")
+    for root in ("", "s3://", "gs://b", "s3://b//p", "postgresql://h/d", "S3://b"):
+        (problem,) = problems(write(tmp_path, f"jobs: {{roots: [a, '{root}']}}"))
+        expected = "expected a list of directories and s3://BUCKET/PREFIX addresses"
+        assert problem == f"jobs.roots[1]: {expected}, got '{root}'"
 
 
 @pytest.mark.parametrize("sticky", ["header:X-User-Id", "cookie:session", "feature:customer id", "feature:a:b"])
@@ -261,7 +273,7 @@ def test_every_unknown_name_is_told_with_the_nearest_at_once(tmp_path: Path) -> 
         ),
         ("web: [a]", "web: expected a mapping, got a list"),
         ("cache: 1", "cache: expected a mapping, got 1"),
-        ("[a]", "expected a mapping with models, web and cache, got a list"),
+        ("[a]", "expected a mapping with models, web, cache and jobs, got a list"),
         ("models: {churn: ./churn}", "models.churn: expected a mapping, got './churn'"),
         ("models: {churn: {}}", f"models.churn.source: {NO_SOURCE}"),
         (
@@ -389,8 +401,9 @@ SECTIONS = {
     "shadow": ShadowSettings,
     "web": WebSettings,
     "cache": CacheSettings,
+    "jobs": JobsSettings,
 }
-PREFIXES = {"web": "FAIRLEAD_WEB_", "cache": "FAIRLEAD_CACHE_"}
+PREFIXES = {"web": "FAIRLEAD_WEB_", "cache": "FAIRLEAD_CACHE_", "jobs": "FAIRLEAD_JOBS_"}
 UNITS = {"_s": "seconds", "_bytes": "bytes", "_rows": "rows", "_rate": "share"}
 
 

@@ -22,6 +22,7 @@ from fairlead.errors import ConfigError
 CONFIG_VARIABLE = "FAIRLEAD_CONFIG"
 WEB_PREFIX = "FAIRLEAD_WEB_"
 CACHE_PREFIX = "FAIRLEAD_CACHE_"
+JOBS_PREFIX = "FAIRLEAD_JOBS_"
 
 Isolation = Literal["auto", "process"]
 # What is expected is told in the words of `description`. The day's bound keeps infinity out of sockets' timeouts.
@@ -46,6 +47,11 @@ Sticky = Annotated[
     ),
 ]
 Origins = Annotated[tuple[Origin, ...], Meta(description="a list of origins, each like https://example.org or *")]
+# A directory, or a bucket with or without a prefix; no other address, and no empty names, which S3 tells apart.
+Root = Annotated[str, Meta(pattern=r"^(s3://[^/\s]+(/[^/]+)*/?|(?![A-Za-z][A-Za-z0-9+.-]+:/)[^\0]+)\Z")]
+Roots = Annotated[tuple[Root, ...], Meta(description="a list of directories and s3://BUCKET/PREFIX addresses")]
+# At most a century.
+Kept = Annotated[float, Meta(gt=0, le=3155760000, description="seconds, more than 0 and at most 3155760000")]
 
 _SECRET = re.compile(r"^keys?$|(^|_)(api_?keys?|passwords?|passwd|secrets?|tokens?|credentials?)(_|$)")
 _SECRETS_BELONG = (
@@ -198,6 +204,26 @@ class WebSettings(Struct, frozen=True, forbid_unknown_fields=True):
     state_directory: Text | None = None
 
 
+class JobsSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which files may be scored over HTTP, and how many at once.
+
+    Parameters
+    ----------
+    roots : directories and ``s3://BUCKET/PREFIX`` below which inputs and outputs have to be. A path in a file is
+        relative to the file's own folder. Default none, which allows no jobs at all.
+    directory : where jobs are kept over a restart. Default beside what web.state_directory keeps.
+    max_running : jobs that run at once, each in a process of its own. Default 1.
+    max_queued : jobs that may wait for their turn. Default 100.
+    keep_s : how long a job is remembered after its end. Default a week.
+    """
+
+    roots: Roots = ()
+    directory: Text | None = None
+    max_running: Count = 1
+    max_queued: Count = 100
+    keep_s: Kept = 604800.0
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """All of a deployment.
 
@@ -206,16 +232,18 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     models : by name. Default none.
     web : how to serve over HTTP.
     cache : where models from elsewhere are kept.
+    jobs : which files may be scored over HTTP.
     """
 
     models: dict[str, ModelSettings] = {}
     web: WebSettings = WebSettings()
     cache: CacheSettings = CacheSettings()
+    jobs: JobsSettings = JobsSettings()
 
 
 _IN_SECTIONS = [
     f"{section}.{name}"
-    for section, struct in (("web", WebSettings), ("cache", CacheSettings))
+    for section, struct in (("web", WebSettings), ("cache", CacheSettings), ("jobs", JobsSettings))
     for name in struct.__struct_fields__
 ]
 
@@ -236,8 +264,8 @@ def read(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, obje
     Parameters
     ----------
     path : the file, None for the one that `FAIRLEAD_CONFIG` names, if any.
-    environ : `FAIRLEAD_WEB_…` set the fields of `WebSettings`, `FAIRLEAD_CACHE_…` those of `CacheSettings`;
-        lists are comma separated.
+    environ : `FAIRLEAD_WEB_…` set the fields of `WebSettings`, `FAIRLEAD_CACHE_…` those of `CacheSettings`,
+        `FAIRLEAD_JOBS_…` those of `JobsSettings`; lists are comma separated.
     flags : fields of `WebSettings`, and those of `CacheSettings` as `cache_…`; None is a flag that was not
         given.
 
@@ -254,12 +282,13 @@ def read(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, obje
         _read_file(path, found, problems)
     found.web |= _from_environment(WebSettings, WEB_PREFIX, environ, problems)
     found.cache |= _from_environment(CacheSettings, CACHE_PREFIX, environ, problems)
+    found.jobs |= _from_environment(JobsSettings, JOBS_PREFIX, environ, problems)
     _read_flags(flags, found, problems)
     if not problems:
         _check_tls(found.web, problems)
     if problems:
         raise ConfigError("\n".join(problems))
-    return Settings(found.models, WebSettings(**found.web), CacheSettings(**found.cache))
+    return Settings(found.models, WebSettings(**found.web), CacheSettings(**found.cache), JobsSettings(**found.jobs))
 
 
 @dataclass
@@ -269,6 +298,7 @@ class _Found:
     models: dict[str, ModelSettings] = field(default_factory=dict)
     web: dict[str, Any] = field(default_factory=dict)
     cache: dict[str, Any] = field(default_factory=dict)
+    jobs: dict[str, Any] = field(default_factory=dict)
 
 
 def _read_file(path: Path, found: _Found, problems: list[str]) -> None:
@@ -291,10 +321,16 @@ def _read_file(path: Path, found: _Found, problems: list[str]) -> None:
         values = _model(given, f"{where}models.{name}", path.parent, problems)
         if "source" in values:
             found.models[name] = ModelSettings(**{"name": name, **values})
-    for values, struct, section in ((found.web, WebSettings, "web"), (found.cache, CacheSettings, "cache")):
+    for values, struct, section in (
+        (found.web, WebSettings, "web"),
+        (found.cache, CacheSettings, "cache"),
+        (found.jobs, JobsSettings, "jobs"),
+    ):
         given = _section(data.get(section), f"{where}{section}", problems)
         values |= _checked(struct, given, f"{where}{section}.", str, problems)
         values |= {name: str(path.parent / values[name]) for name in _PATHS if values.get(name)}
+    roots = found.jobs.get("roots", ())
+    found.jobs |= {"roots": tuple(one if is_address(one) else str(path.parent / one) for one in roots)} if roots else {}
 
 
 def _model(data: object, where: str, folder: Path, problems: list[str]) -> dict[str, Any]:
@@ -327,7 +363,7 @@ def _from_environment(
         name = variable.removeprefix(prefix)
         if name == variable or _SERVICE_LINK.fullmatch(name) or (name == "PORT" and _LINKED_PORT.match(text)):
             continue
-        is_list = name == "CORS_ORIGINS"
+        is_list = name in ("CORS_ORIGINS", "ROOTS")
         given[name.lower()] = [part.strip() for part in text.split(",") if part.strip()] if is_list else text
     return _checked(struct, given, "", lambda name: prefix + name.upper(), problems, strict=False)
 
@@ -368,7 +404,7 @@ def _parse(path: Path) -> dict[Any, Any]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: expected YAML in UTF-8, got something else ({type(error).__name__})") from None
     if data is not None and not isinstance(data, dict):
-        raise ConfigError(f"{path}: expected a mapping with models, web and cache, got {_shown(data)}")
+        raise ConfigError(f"{path}: expected a mapping with models, web, cache and jobs, got {_shown(data)}")
     return data or {}
 
 

@@ -148,6 +148,8 @@ SHADOW_ROWS = Family(
 )
 MODEL_LOADS = Family("fairlead_model_loads_total", "counter", "Loads of models on demand.", ("model", "result"))
 EVICTIONS = Family("fairlead_model_evictions_total", "counter", "Models let go for want of memory.", ("model",))
+JOBS = Family("fairlead_jobs", "gauge_livesum", "Jobs of files that wait or run now.", ("state",))
+JOBS_ENDED = Family("fairlead_jobs_ended_total", "counter", "Jobs of files that are over.", ("state",))
 
 FAMILIES = (
     REQUESTS,
@@ -169,6 +171,8 @@ FAMILIES = (
     SHADOW_ROWS,
     MODEL_LOADS,
     EVICTIONS,
+    JOBS,
+    JOBS_ENDED,
 )
 
 
@@ -296,6 +300,15 @@ class Metrics:
     def model_evicted(self, model: str) -> None:
         """Count a model that was let go for want of memory."""
         self._add(EVICTIONS, (model,), 1)
+
+    def jobs(self, queued: int, running: int) -> None:
+        """Tell how many jobs wait and run now."""
+        self._set(JOBS, ("queued",), queued)
+        self._set(JOBS, ("running",), running)
+
+    def job_ended(self, state: str) -> None:
+        """Count a job that is over."""
+        self._add(JOBS_ENDED, (state,), 1)
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """Write the metrics of all processes of the service.

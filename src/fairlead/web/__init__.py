@@ -48,6 +48,8 @@ def asgi(*bundles: str | Path) -> App:
 
     settings = config.read(None, os.environ, {})
     models = expanded([*map(config.ModelSettings, map(str, bundles)), *settings.models.values()])
+    if settings.jobs.roots:
+        raise ServeError("jobs.roots: only `fairlead serve`, which keeps a process for them, has jobs: leave it out")
     for model in models:
         _check(model)
     loader = Loader(settings.web.max_queue_rows)

@@ -25,15 +25,18 @@ if TYPE_CHECKING:
     from fairlead.web.app import App
 
 T = TypeVar("T")
+_OF_JOBS = r"/jobs(/.*)?"
 _OF_ADMIN = {
-    "POST": re.compile(r"/models/[^/]+/reload|/v2/repository/models/.*", re.DOTALL),
+    "POST": re.compile(rf"/models/[^/]+/reload|/v2/repository/models/.*|{_OF_JOBS}", re.DOTALL),
     "PUT": re.compile(r"/models/[^/]+/traffic"),
+    # Jobs read and write files, and tell where they are.
+    **dict.fromkeys(("GET", "HEAD", "DELETE"), re.compile(_OF_JOBS, re.DOTALL)),
 }
 _read_change = msgspec.json.Decoder(TrafficChange).decode
 
 
 def needs_admin(method: str, path: str) -> bool:
-    """Whether a request changes what is served."""
+    """Whether a request changes what is served, or has to do with files."""
     pattern = _OF_ADMIN.get(method)
     # Starlette's patterns end in `$`, which a line break at the end of the path still matches.
     return pattern is not None and pattern.fullmatch(path.removesuffix("\n")) is not None

@@ -28,6 +28,7 @@ from fairlead.web.dialects.instances import Instances
 from fairlead.web.dialects.invocations import Invocations
 from fairlead.web.dialects.predict import Body, Query
 from fairlead.web.endpoint import Endpoint
+from fairlead.web.file_jobs import routes as file_jobs
 from fairlead.web.gate import SAFE, Gate
 from fairlead.web.models import Entry, Loader, Model, predict_path
 from fairlead.web.problems import Refusal, failure
@@ -37,6 +38,7 @@ from fairlead.web.split import Reporter, parted
 from fairlead.web.threads import in_thread
 
 if TYPE_CHECKING:
+    from fairlead.config import JobsSettings
     from fairlead.repository.control import Control
     from fairlead.repository.deployments import Deployment
     from fairlead.repository.rollback import Counts
@@ -57,6 +59,7 @@ class App:
     entries : at least one, names unique.
     gate : admits requests and records them.
     loader : loads other bundles; one for this process alone is made where it is left out.
+    jobs : of files, as `fairlead.web.file_jobs.keeper.settled` gives it; None where there are none.
 
     Attributes
     ----------
@@ -71,7 +74,9 @@ class App:
         When two models have one name.
     """
 
-    def __init__(self, entries: Sequence[Entry], gate: Gate, loader: Loader | None = None) -> None:
+    def __init__(
+        self, entries: Sequence[Entry], gate: Gate, loader: Loader | None = None, jobs: JobsSettings | None = None
+    ) -> None:
         settings = gate.settings
         self.gate = gate
         loader = loader or Loader(settings.max_queue_rows)
@@ -86,6 +91,7 @@ class App:
         self._description: tuple[list[str], bytes] | None = None
         self._describing = asyncio.Lock()
         self._root = settings.root_path.rstrip("/")
+        self._jobs = jobs
         for name in self.served.entries:
             self._publish(name)
         self._rest = Starlette(routes=self._routes(), exception_handlers=self._handlers())
@@ -271,13 +277,16 @@ class App:
         routes = [Route("/livez", livez), Route("/readyz", readyz), Route("/openapi.json", show_openapi)]
         routes += [*page.routes(self._index), Route("/metrics", metrics)]
         routes += [*inference_v2.routes(self), *probes.routes(self), *admin.routes(self)]
+        if self._jobs is not None:
+            routes += file_jobs.routes(self, self._jobs)
         return [*routes, *docs.routes(" · ".join(self.served.entries))]
 
     def _describe(self) -> bytes:
         """Write the description of the models that answer."""
         models = self.served.stable().values()
         described = [openapi.Described(m.intake.manifest, m.intake.digest, m.example) for m in models]
-        return wire.encode(openapi.document(described, self.gate.keys is not None, self._root, self._is_alone))
+        needs_key, has_jobs = self.gate.keys is not None, self._jobs is not None
+        return wire.encode(openapi.document(described, needs_key, self._root, self._is_alone, has_jobs))
 
     def _index(self) -> bytes:
         """Write what ``/`` gives to programs."""

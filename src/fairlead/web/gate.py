@@ -84,7 +84,7 @@ class Gate:
         if self.keys is not None:
             self._check_key(call, admin, is_counted)
         elif admin:
-            raise Refusal("forbidden", "what is served is changed with an admin key only, and none is configured")
+            raise Refusal("forbidden", "this takes an admin key, and none is configured")
         if b"x-request-timeout" in fields:
             return call.started_ns + min(self._timeout_ns, _read_timeout_ns(fields))
         return call.started_ns + self._timeout_ns

@@ -17,6 +17,7 @@ from msgspec import UNSET
 from fairlead import __version__
 from fairlead.bundle.manifest import Manifest
 from fairlead.schema import Feature
+from fairlead.web import openapi_jobs as jobs
 from fairlead.web import openapi_protocols as protocols
 from fairlead.web.json_schema import Json, feature_schema, prediction_schema, record_schema
 from fairlead.web.models import predict_path
@@ -40,7 +41,11 @@ class Described:
 
 
 def document(
-    models: Sequence[Described], needs_key: bool = False, root: str = "", is_alone: bool | None = None
+    models: Sequence[Described],
+    needs_key: bool = False,
+    root: str = "",
+    is_alone: bool | None = None,
+    has_jobs: bool = False,
 ) -> Json:
     """Describe a service of these models.
 
@@ -49,6 +54,7 @@ def document(
     needs_key : whether API keys are asked for.
     root : the path prefix under which clients find it.
     is_alone : whether ``/predict`` is there; left out, when there is exactly one model.
+    has_jobs : whether files are scored.
 
     Returns
     -------
@@ -71,6 +77,9 @@ def document(
         paths |= protocols.model_paths(manifest, model.example, is_alone)
     paths |= protocols.PATHS
     paths |= _service()
+    if has_jobs:
+        paths |= jobs.PATHS
+        schemas |= jobs.SCHEMAS
     if needs_key:
         for path, item in paths.items():
             if path in OPEN:
@@ -86,6 +95,7 @@ def document(
         "tags": [
             *({"name": m.manifest.name, "description": _tell(m)} for m in models),
             *({"name": name, "description": text} for name, text in _TAGS.items()),
+            *([{"name": "jobs", "description": "Files to be scored"}] if has_jobs else []),
         ],
         "paths": paths,
         "components": {"schemas": schemas, "responses": refusals()},

@@ -7,6 +7,7 @@ several run in `workers`, each with its own copy of the models and the same sock
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,12 +19,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairlead.config import CacheSettings, ModelSettings, WebSettings
+from fairlead.config import CacheSettings, JobsSettings, ModelSettings, WebSettings
 from fairlead.errors import ServeError
 from fairlead.monitor import logs
 from fairlead.monitor.run_directory import prepare_directory, remove_directory
 from fairlead.repository.deployments import Deployment
 from fairlead.repository.finder import ProcessFinder, is_bundle
+from fairlead.repository.state import deployment_key
+from fairlead.web.file_jobs.keeper import Keeper, settled
 from fairlead.web.models import Entry, Loader, expanded, load_all, load_planned, plan_all, predict_path
 
 if TYPE_CHECKING:
@@ -45,6 +48,7 @@ class Plan:
     web, cache : of the server, and of what it brings from elsewhere.
     state_key : names the deployment, for what is kept of it.
     run_directory : what the processes of one server share: metrics, limits, sockets.
+    jobs : of files, as `fairlead.web.file_jobs.keeper.settled` gives it; None where there are none.
     """
 
     models: tuple[ModelSettings, ...]
@@ -53,6 +57,7 @@ class Plan:
     cache: CacheSettings
     state_key: str
     run_directory: Path
+    jobs: JobsSettings | None = None
 
 
 def serve(
@@ -61,6 +66,7 @@ def serve(
     cache: CacheSettings | None = None,
     config_file: Path | None = None,
     show: Callable[[], AbstractContextManager[Progress]] | None = None,
+    jobs: JobsSettings | None = None,
 ) -> None:
     """Serve models over HTTP; return when SIGINT or SIGTERM came and all accepted requests are answered.
 
@@ -69,11 +75,14 @@ def serve(
     models : where bundles come from; a directory of bundles stands for all of them.
     config_file : where the settings came from, if anywhere: changes made at run time are kept for it.
     show : begins to show how far models from elsewhere are; None where nobody watches.
+    jobs : which files may be scored; None for none.
 
     Raises
     ------
     ServeError
         When the port cannot be had, two models have one name, or a worker cannot start.
+    ConfigError
+        When there is no place to keep jobs.
     BundleError
         When a bundle is none or was changed; nothing has listened then.
     SourceError
@@ -82,19 +91,28 @@ def serve(
     logs.configure(web.log_format)
     cache = cache or CacheSettings()
     every = expanded(models)
-    with _run_directory() as directory, bind(web.host, web.port) as listener:
+    key = deployment_key(config_file, [model.source for model in every])
+    jobs = settled(jobs, web, os.environ, key)
+    with (
+        _run_directory() as directory,
+        bind(web.host, web.port) as listener,
+        Keeper(jobs, web, directory) as keeper,
+    ):
+
+        def on_started(found: Iterable[Deployment]) -> None:
+            keeper.start()
+            announce(found, listener, web)
+
         if web.workers == 1 and all(map(_is_simple, every)):
-            entries, run = prepare(every, web, cache, directory)
+            entries, run = prepare(every, web, cache, directory, jobs)
             listen(listener, web.host, web.port)
-            run(listener, lambda: announce([entry.deployment for entry in entries], listener, web))
+            run(listener, lambda: on_started([entry.deployment for entry in entries]))
         else:
-            from fairlead.repository.state import deployment_key
             from fairlead.web.workers import supervise
 
-            key = deployment_key(config_file, [model.source for model in every])
-            plan = Plan(tuple(every), tuple(plan_all(every)), web, cache, key, directory)
+            plan = Plan(tuple(every), tuple(plan_all(every)), web, cache, key, directory, jobs)
             listen(listener, web.host, web.port)
-            supervise(plan, listener, lambda found: announce(found, listener, web), show)
+            supervise(plan, listener, on_started, show)
 
 
 def _is_simple(settings: ModelSettings) -> bool:
@@ -113,7 +131,11 @@ def _run_directory() -> Iterator[Path]:
 
 
 def prepare(
-    models: Sequence[ModelSettings], web: WebSettings, cache: CacheSettings, run_directory: Path
+    models: Sequence[ModelSettings],
+    web: WebSettings,
+    cache: CacheSettings,
+    run_directory: Path,
+    jobs: JobsSettings | None = None,
 ) -> tuple[list[Entry], Run]:
     """Load bundles that are here, and give what answers with them in this process alone.
 
@@ -123,7 +145,7 @@ def prepare(
         As `load_all`.
     """
     loader = Loader(web.max_queue_rows, run_directory)
-    entries, app = _make_app(lambda: load_all(models, loader), loader, web, run_directory)
+    entries, app = _make_app(lambda: load_all(models, loader), loader, web, run_directory, jobs)
     take_control(app, models, cache)
     return entries, _runner(app, web)
 
@@ -139,7 +161,7 @@ def work(plan: Plan, listener: socket.socket, line: Connection) -> None:
 
     loader = Loader(plan.web.max_queue_rows, plan.run_directory)
     load = partial(load_planned, plan.deployments, loader)
-    _, app = _make_app(load, loader, plan.web, plan.run_directory)
+    _, app = _make_app(load, loader, plan.web, plan.run_directory, plan.jobs)
     worker = Worker(line, app.served)
     app.control = worker
     app.on_start.append(worker.listen)
@@ -147,7 +169,11 @@ def work(plan: Plan, listener: socket.socket, line: Connection) -> None:
 
 
 def _make_app(
-    load: Callable[[], list[Entry]], loader: Loader, web: WebSettings, run_directory: Path
+    load: Callable[[], list[Entry]],
+    loader: Loader,
+    web: WebSettings,
+    run_directory: Path,
+    jobs: JobsSettings | None,
 ) -> tuple[list[Entry], App]:
     with ThreadPoolExecutor(1, thread_name_prefix="load") as pool:
         loading = pool.submit(load)
@@ -158,7 +184,7 @@ def _make_app(
 
         gate = make_gate(web, run_directory)
     entries = loading.result()
-    return entries, App(entries, gate, loader)
+    return entries, App(entries, gate, loader, jobs)
 
 
 def take_control(app: App, models: Sequence[ModelSettings], cache: CacheSettings) -> None:
