@@ -181,7 +181,8 @@ def test_a_run_that_is_ended_leaves_nothing(
         partial = tmp_path / "out/.out.parquet.partial"
         eventually(lambda: partial.exists() and partial.stat().st_size > 0, 60)
         process.send_signal(number)
-        assert process.wait(60) == code
+        _, said = process.communicate(timeout=60)
+        assert (process.returncode, "Exception" in said) == (code, False), said
     assert list((tmp_path / "out").iterdir()) == []
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fairlead.batch.formats.form import Piece, Reader
     from fairlead.batch.task import Task
     from fairlead.batch.work import Scored, Work
+    from fairlead.bundle.read import Bundle
     from fairlead.predict.predictor import Predictor
 
 # Threads of the libraries inside one of several processes.
@@ -93,6 +94,22 @@ class Crew(AbstractContextManager["Crew"]):
         finally:
             for future, _ in pending:
                 future.cancel()
+
+
+def crew_of(bundle: Bundle, task: Task, n_workers: int) -> Crew:
+    """Give those who score on this machine: threads where that is as good as processes.
+
+    Parameters
+    ----------
+    task : the first of those that they will score.
+    """
+    from fairlead.predict.predictor import predictor_of
+
+    item = task.item
+    text = "jsonl" in (item.output_form.name, item.input_form and item.input_form.name)
+    if bundle.manifest.engine == "onnx" and bundle.manifest.code is None and not text:
+        return crew_of_threads(predictor_of(bundle), n_workers)
+    return crew_of_processes(bundle.path, n_workers)
 
 
 def crew_of_threads(predictor: Predictor, n_workers: int) -> Crew:

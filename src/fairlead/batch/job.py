@@ -17,7 +17,7 @@ from typing import Protocol
 import msgspec
 
 from fairlead.batch import journal
-from fairlead.batch.crew import Crew, crew_of_processes, crew_of_threads
+from fairlead.batch.crew import crew_of
 from fairlead.batch.formats.form import FormatName, Reader, ReadOptions
 from fairlead.batch.places import place_of
 from fairlead.batch.places.place import Place, Stamp
@@ -30,7 +30,6 @@ from fairlead.batch.work import Scored, Work, written_schema
 from fairlead.bundle.read import Bundle, open_bundle
 from fairlead.errors import InputError
 from fairlead.predict.columns import OutputColumns
-from fairlead.predict.predictor import predictor_of
 
 _TELL_EVERY_S = 0.1
 
@@ -117,20 +116,6 @@ def score(
         run.finish(files)
     manifest = opened.manifest
     return Report(manifest.name, manifest.version, opened.digest, files, time.monotonic() - start)
-
-
-def crew_of(bundle: Bundle, task: Task, n_workers: int) -> Crew:
-    """Give those who score on this machine: threads where that is as good as processes.
-
-    Parameters
-    ----------
-    task : the first of those that they will score.
-    """
-    item = task.item
-    text = "jsonl" in (item.output_form.name, item.input_form and item.input_form.name)
-    if bundle.manifest.engine == "onnx" and bundle.manifest.code is None and not text:
-        return crew_of_threads(predictor_of(bundle), n_workers)
-    return crew_of_processes(bundle.path, n_workers)
 
 
 def columns_of(bundle: Bundle, scorers: Scorers) -> OutputColumns:

@@ -18,8 +18,9 @@ from uuid import uuid4
 import pyarrow as pa
 
 from fairlead import __version__
+from fairlead.batch.crew import crew_of
 from fairlead.batch.formats.form import Piece
-from fairlead.batch.job import columns_of, crew_of
+from fairlead.batch.job import columns_of
 from fairlead.batch.resources import use_lean_memory
 from fairlead.batch.task import Task
 from fairlead.batch.work import Scored, Work, written_schema

@@ -203,6 +203,11 @@ class ParquetWriter:
             self._writer = self._begin(self._schema)
         self._writer.close()
 
+    def __del__(self) -> None:
+        if self._writer is not None:
+            # Of a run that was broken off: Arrow's would write the end of the file into one that is closed.
+            self._writer.is_open = False
+
     def _write(self) -> None:
         group = pa.concat_tables(self._waiting).unify_dictionaries()
         self._waiting.clear()
