@@ -51,7 +51,7 @@ def test_the_example_is_a_row_of_the_sample(report: BuildReport, numbers_only: p
     [
         ({"type": "bool"}, ("boolean", True)),
         ({"type": "int"}, ("long", True)),
-        ({"type": "int", "nullable": True}, ("double", False)),
+        ({"type": "int", "nullable": True}, ("any", False)),
         ({"type": "float", "nullable": True}, ("double", False)),
     ],
 )

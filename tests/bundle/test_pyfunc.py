@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.compose import make_column_transformer
-from sklearn.linear_model import LogisticRegression
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 import fairlead
 from fairlead.bundle.build import BuildReport
+from fairlead.errors import InvalidRecords
 from fairlead.schema import Feature, Schema
 
 Build = Callable[..., BuildReport]
@@ -76,6 +78,43 @@ def test_the_signature_is_enforced(mlflow: Any, build_here: Build, small_tree: A
         model.predict(numbers_only.assign(a="text"))
     extra = numbers_only.assign(more=1)
     assert model.predict(extra)["prediction"].tolist() == small_tree.predict(numbers_only).tolist()
+
+
+def test_integers_that_may_be_null(mlflow: Any, build_here: Build, people: pd.DataFrame) -> None:
+    impute = make_column_transformer((OneHotEncoder(), ["city"]), (SimpleImputer(), ["age", "children"]))
+    X = people[["age", "children", "city"]]
+    features = tuple(
+        Feature(name=name, type=kind, nullable=name == "children")
+        for name, kind in (("age", "float"), ("children", "int"), ("city", "string"))
+    )
+    regressor = make_pipeline(impute, LinearRegression()).fit(X, people["income"].fillna(0))
+    path = build_here(regressor, data=X, schema=Schema(features=features)).path
+    model, predictor = mlflow.pyfunc.load_model(str(path)), fairlead.load(path)
+    frame = X.head(2)
+
+    # As pandas holds integers, and as Spark hands over bigint, int and double: with nulls and without.
+    for children in (
+        [3, 2],
+        pd.array([3, 2], "Int64"),
+        pd.array([2**53 + 1, None], "Int64"),
+        pd.array([None, None], "Int64"),
+        np.array([3, 2], np.int32),
+        pd.array([3, None], "Int32"),
+        [3.0, np.nan],
+        pd.Series([3, None], dtype=object),
+    ):
+        given = frame.assign(children=children)
+        pd.testing.assert_frame_equal(model.predict(given), predictor.predict(given))
+
+
+def test_what_is_refused_is_told_in_our_words(
+    mlflow: Any, build_here: Build, small_tree: Any, numbers_only: pd.DataFrame
+) -> None:
+    model = mlflow.pyfunc.load_model(str(build_here(small_tree, data=numbers_only).path))
+    frame = numbers_only.head(3)
+
+    with pytest.raises(InvalidRecords, match=r"b: expected a number, got null, at \$\[1\]\.b"):
+        model.predict(frame.assign(b=[1.0, np.nan, 2.0]))
 
 
 def test_the_example_goes_through(mlflow: Any, build_here: Build, small_tree: Any) -> None:

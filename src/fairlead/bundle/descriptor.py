@@ -69,8 +69,8 @@ def _mlflow_part(manifest: Manifest) -> dict[str, Any]:
 
 
 def _column(feature: Feature) -> dict[str, Any]:
-    # MLflow refuses an integer column with nulls, which pandas holds as floats, so it is told double.
-    kind = "double" if feature.type == "int" and feature.nullable else _TYPES[feature.type]
+    # MLflow's long takes no column with nulls and its double none of 64-bit integers, so it leaves the check to us.
+    kind = "any" if feature.type == "int" and feature.nullable else _TYPES[feature.type]
     return {"type": kind, "name": feature.name, "required": not feature.nullable}
 
 
