@@ -13,6 +13,8 @@ UV := uv==0.13.8
 
 # A stamp says which lock the environment was filled from. One that is older than its lock makes the
 # environment anew; an environment without a stamp (a broken download, one made by hand) is filled.
+# A lock is its own constraint too: else pip takes the newest of what a package asks for with an extra, for which there
+# is no digest.
 RUN := $(VENV)/.filled-run
 PACKAGE := $(VENV)/.filled-package
 TEST := $(VENV)/.filled-test
@@ -64,7 +66,7 @@ clean: ## remove the environment and everything that was made
 $(RUN): requirements/run.txt
 	@scripts/environment $(PYTHON) $(VENV) $@
 	@echo "installing $$(grep -c '==' $<) locked packages into $(VENV), once …"
-	@$(PIP) install --require-hashes --only-binary :all: -r $<
+	@$(PIP) install --require-hashes --only-binary :all: -r $< -c $<
 	@touch $@
 
 $(PACKAGE): pyproject.toml hatch_build.py src/fairlead/predict/_trees.c $(RUN)
@@ -74,5 +76,5 @@ $(PACKAGE): pyproject.toml hatch_build.py src/fairlead/predict/_trees.c $(RUN)
 
 $(TEST): requirements/test.txt $(RUN) | $(PACKAGE)
 	@echo "installing the tools that tests need into $(VENV), once …"
-	@$(PIP) install --require-hashes --only-binary :all: -r $<
+	@$(PIP) install --require-hashes --only-binary :all: -r $< -c $<
 	@touch $@
