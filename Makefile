@@ -13,8 +13,6 @@ UV := uv==0.13.8
 
 # A stamp says which lock the environment was filled from. One that is older than its lock makes the
 # environment anew; an environment without a stamp (a broken download, one made by hand) is filled.
-# A lock is its own constraint too: else pip takes the newest of what a package asks for with an extra, for which there
-# is no digest.
 RUN := $(VENV)/.filled-run
 PACKAGE := $(VENV)/.filled-package
 TEST := $(VENV)/.filled-test
@@ -63,6 +61,8 @@ clean: ## remove the environment and everything that was made
 	rm -f .coverage .coverage.*
 	find src tests examples scripts -name __pycache__ -prune -exec rm -rf {} +
 
+# A lock is its own constraint too: else pip takes the newest of what a package asks for with an extra, for which there
+# is no digest.
 $(RUN): requirements/run.txt
 	@scripts/environment $(PYTHON) $(VENV) $@
 	@echo "installing $$(grep -c '==' $<) locked packages into $(VENV), once …"

@@ -298,10 +298,10 @@ def score(
 
     Rejected rows are told in a side file; rows in are rows out and rejects.
     """
+    from fairlead.batch.dates import check_fineness, parse_backfill, parse_date
     from fairlead.batch.job import ScoreOptions
     from fairlead.batch.job import score as score_files
     from fairlead.batch.resources import keep_pandas_out, use_lean_memory
-    from fairlead.batch.templates import check_fineness, parse_backfill, parse_date
     from fairlead.report import scored
 
     if date is not None and backfill is not None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from fairlead.batch.dates import parse_backfill
 from fairlead.batch.formats import Form
 from fairlead.batch.plan import Plan, plan
-from fairlead.batch.templates import parse_backfill
 from fairlead.errors import InputError, OutputError
 from registry import S3Server
 

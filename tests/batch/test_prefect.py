@@ -237,33 +237,3 @@ def test_a_parameter_that_the_server_refuses(prefect_client: PrefectServer) -> N
 
     with pytest.raises(ConfigError, match="maximum of 50"):
         schedule("rides", INPUT, OUTPUT, "0 3 2 * *", name="refused", parameters=Parameters(retries=99))
-
-
-@pytest.mark.parametrize(
-    ("template", "shift", "expected"),
-    [
-        ("{year}.csv", -1, datetime(2025, 1, 1)),
-        ("{year}/{month}.csv", 0, datetime(2026, 1, 1)),
-        ("{month}/{year}.csv", -1, datetime(2025, 12, 1)),
-        ("{year}/{month}.csv", 13, datetime(2027, 2, 1)),
-        ("{year}/{month}/{day}.csv", -31, datetime(2025, 12, 31)),
-        ("{year}-{month}-{day}T{hour}.csv", -4, datetime(2026, 1, 30, 23)),
-    ],
-)
-def test_the_date_is_that_of_the_schedule_moved(
-    prefect_home: Path, template: str, shift: int, expected: datetime
-) -> None:
-    from fairlead.batch.prefect import moments_of
-
-    scheduled = datetime(2026, 1, 31, 3, 59)
-    assert moments_of(template, "scored/", None, scheduled, shift) == (expected,)
-    assert moments_of("rides.csv", template, None, scheduled, shift) == (expected,)
-
-
-def test_a_date_that_is_given_goes_before_the_schedule(prefect_home: Path) -> None:
-    from fairlead.batch.prefect import moments_of
-
-    now = datetime(2026, 1, 31)
-    assert moments_of(INPUT, OUTPUT, "2025-07", now, -1) == (datetime(2025, 7, 1),)
-    assert len(moments_of(INPUT, OUTPUT, "2025-07..2025-09", now)) == 3
-    assert moments_of("rides.csv", "scored.csv", None, now) == ()

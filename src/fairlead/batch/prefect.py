@@ -10,24 +10,23 @@ import os
 import re
 import time
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from logging import Logger, LoggerAdapter, LogRecord
 from pathlib import Path
 from typing import Annotated, Any, cast
 from uuid import UUID
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from fairlead import config
 from fairlead.batch import job, templates
+from fairlead.batch.dates import moments_of, zone_of
 from fairlead.batch.formats.form import FormatName
 from fairlead.batch.plan import is_database
 from fairlead.batch.progress import Counter
 from fairlead.batch.report import FileReport, Report
-from fairlead.batch.templates import UNITS, Unit
 from fairlead.bundle import sources
 from fairlead.bundle.obtain import Obtained, obtain
-from fairlead.errors import ConfigError, FairleadError
+from fairlead.errors import FairleadError
 from fairlead.extras import require
 
 require("prefect", "prefect")  # names the extra, before the imports that fail without it
@@ -113,53 +112,6 @@ def score(
         return _failed(error)
     _tabulate(reports)
     return reports
-
-
-def moments_of(input: str, output: str, date: str | None, scheduled: datetime, shift: int = 0) -> tuple[datetime, ...]:
-    """Give the dates that fill two templates; none where they have no fields.
-
-    >>> moments_of("{year}/{month}.csv", "scored/{year}/{month}.csv", None, datetime(2026, 11, 2, 3), -1)
-    (datetime.datetime(2026, 10, 1, 0, 0),)
-
-    Raises
-    ------
-    InputError, OutputError
-        When a template is none, or does not go with the date.
-    """
-    if date is not None:
-        templates.check_fineness(input, output, date)
-        return templates.parse_backfill(date) if ".." in date else (templates.parse_date(date)[0],)
-    names = (*templates.fields(input), *templates.fields(output))
-    if not names:
-        return ()
-    return (_moved(scheduled, max((unit for unit in UNITS if unit in names), key=UNITS.index), shift),)
-
-
-def _moved(moment: datetime, unit: Unit, count: int) -> datetime:
-    """Give when the year, month, day or hour begins that is `count` of them after that of `moment`."""
-    try:
-        if unit in ("year", "month"):
-            months = moment.month - 1 + count if unit == "month" else 12 * count
-            return datetime(moment.year + months // 12, months % 12 + 1, 1)
-        if unit == "day":
-            return datetime(moment.year, moment.month, moment.day) + timedelta(days=count)
-        return datetime(moment.year, moment.month, moment.day, moment.hour) + timedelta(hours=count)
-    except (ValueError, OverflowError):
-        raise ConfigError(f"shift: expected a small number, got {count}: there is no such {unit}") from None
-
-
-def zone_of(timezone: str | None) -> ZoneInfo:
-    """Give a time zone by its name, UTC for none.
-
-    Raises
-    ------
-    ConfigError
-        When there is none of that name.
-    """
-    try:
-        return ZoneInfo(timezone or "UTC")
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ConfigError(f"timezone: expected a name such as Europe/Berlin, got {timezone}: see its name") from error
 
 
 def _may_pass(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:

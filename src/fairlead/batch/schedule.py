@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import fairlead
 from fairlead.batch import templates
+from fairlead.batch.dates import moments_of, zone_of
 from fairlead.batch.formats.form import FormatName
 from fairlead.batch.places import scheme
 from fairlead.batch.plan import is_database
@@ -134,8 +135,6 @@ def schedule(
 
 def _given(bundle: str, input: str, output: str, parameters: Parameters) -> dict[str, Any]:
     """Give the flow's parameters, with paths that mean the same from a worker's directory."""
-    from fairlead.batch.prefect import moments_of
-
     source = sources.parse(bundle)
     if isinstance(source, sources.LocalSource) and not is_class(bundle):
         bundle = str(source.path.absolute())
@@ -185,8 +184,6 @@ def _named(name: str | None, bundle: str) -> str:
 def _dates(cron: str, timezone: str | None) -> tuple[datetime, ...]:
     """Give the next times; they come from what the server computes them with."""
     from prefect.server.schemas.schedules import CronSchedule
-
-    from fairlead.batch.prefect import zone_of
 
     zone = zone_of(timezone)
     try:
