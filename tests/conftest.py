@@ -79,6 +79,7 @@ def iris_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 _ALONE = ("mlflow_server", "postgres_server", "prefect_home", "ray_cluster", "town")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist, which looks for the groups then
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep tests of one costly fixture together, for `--dist loadgroup`."""
     for item in items:
