@@ -62,11 +62,11 @@ clean: ## remove the environment and everything that was made
 	find src tests examples scripts -name __pycache__ -prune -exec rm -rf {} +
 
 # A lock is its own constraint too: else pip takes the newest of what a package asks for with an extra, for which there
-# is no digest.
+# is no digest. Python compiles what it imports; to compile all of it now takes as long as the rest of the installation.
 $(RUN): requirements/run.txt
 	@scripts/environment $(PYTHON) $(VENV) $@
 	@echo "installing $$(grep -c '==' $<) locked packages into $(VENV), once …"
-	@$(PIP) install --require-hashes --only-binary :all: -r $< -c $<
+	@$(PIP) install --no-compile --require-hashes --only-binary :all: -r $< -c $<
 	@touch $@
 
 $(PACKAGE): pyproject.toml hatch_build.py src/fairlead/predict/_trees.c $(RUN)
@@ -76,5 +76,5 @@ $(PACKAGE): pyproject.toml hatch_build.py src/fairlead/predict/_trees.c $(RUN)
 
 $(TEST): requirements/test.txt $(RUN) | $(PACKAGE)
 	@echo "installing the tools that tests need into $(VENV), once …"
-	@$(PIP) install --require-hashes --only-binary :all: -r $< -c $<
+	@$(PIP) install --no-compile --require-hashes --only-binary :all: -r $< -c $<
 	@touch $@

@@ -21,6 +21,7 @@ import pandas as pd
 import pytest
 
 from fairlead.batch.progress import Status
+from fairlead.cli import main
 from load import descendants, eventually
 
 SCORE = [sys.executable, "-m", "fairlead", "score"]
@@ -86,7 +87,9 @@ def test_a_run_is_told(compiled_bundle: Path, tmp_path: Path) -> None:
     assert "in.parquet: done before, as out.csv" in again.stderr
 
 
-def test_months_are_backfilled(compiled_bundle: Path, tmp_path: Path) -> None:
+def test_months_are_backfilled(
+    compiled_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for month in ("09", "10", "11"):
         (tmp_path / "in/2026").mkdir(parents=True, exist_ok=True)
         homes(int(month)).to_json(tmp_path / f"in/2026/{month}.jsonl", orient="records", lines=True)
@@ -100,6 +103,13 @@ def test_months_are_backfilled(compiled_bundle: Path, tmp_path: Path) -> None:
         (["--date", "october"], "october"),
         (["--backfill", "2026-11..2026-09"], "2026-11..2026-09"),
         (["--date", "2026-10", "--backfill", "2026-09..2026-11"], "expected one of them"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["fairlead", "score", str(compiled_bundle), *where, *flags])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2
+        assert told in capsys.readouterr().err
+    for flags, told in (
         ([], "INPUT has {year} and no date was given"),
         (["--date", "2026-12"], "in/2026/12.jsonl"),
     ):
@@ -171,8 +181,10 @@ def test_on_a_terminal_there_is_a_bar(compiled_bundle: Path, tmp_path: Path) -> 
     assert b"fairlead.batch:" not in shown
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-@pytest.mark.parametrize("bundle", ["compiled_bundle", "prepared_bundle"])
+@pytest.mark.parametrize(
+    ("bundle", "number", "code"),
+    [("compiled_bundle", signal.SIGTERM, 143), ("prepared_bundle", signal.SIGINT, 130)],
+)
 def test_a_run_that_is_ended_leaves_nothing(
     bundle: str, number: int, code: int, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
