@@ -187,3 +187,17 @@ def with_schema(predictor: Predictor) -> Callable[..., Predictor]:
         return Predictor(replace(predictor.manifest, schema=schema), predictor.digest, predictor.engine)
 
     return make
+
+
+def homes_frame(n_rows: int, seed: int = 5) -> pd.DataFrame:
+    """Give rows that every bundle here takes, and an id of each."""
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame(
+        {
+            "id": [f"h{i}" for i in range(n_rows)],
+            "size": rng.uniform(20, 200, n_rows).round(1),
+            "rooms": rng.integers(1, 6, n_rows),
+            "town": rng.choice(["Delft", "Gouda", "Leiden", "Assen"], n_rows),
+            "area": rng.uniform(20, 200, n_rows).round(1),
+        }
+    )

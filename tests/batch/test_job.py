@@ -21,23 +21,9 @@ from fairlead.batch.formats.form import CHUNK_ROWS
 from fairlead.batch.job import ScoreOptions, score
 from fairlead.batch.report import Silent
 from fairlead.bundle.read import open_bundle
-from fairlead.errors import FairleadError, InputError, ModelFailed, OutputError, TooManyRejects
+from fairlead.errors import InputError, ModelFailed, OutputError, TooManyRejects
 from fairlead.predict.predictor import load
-
-TOWNS = ["Delft", "Gouda", "Leiden", "Assen"]
-
-
-def homes_frame(n_rows: int, seed: int = 5) -> pd.DataFrame:
-    rng = np.random.default_rng(seed)
-    return pd.DataFrame(
-        {
-            "id": [f"h{i}" for i in range(n_rows)],
-            "size": rng.uniform(20, 200, n_rows).round(1),
-            "rooms": rng.integers(1, 6, n_rows),
-            "town": rng.choice(TOWNS, n_rows),
-            "area": rng.uniform(20, 200, n_rows).round(1),
-        }
-    )
+from homes import homes_frame
 
 
 def write(frame: pd.DataFrame, path: Path) -> None:
@@ -283,41 +269,21 @@ def test_an_input_that_changes_while_it_is_read_is_not_taken(compiled_bundle: Pa
     assert entries(tmp_path) == {"in.parquet"}
 
 
-def test_two_runs_do_not_write_one_file(compiled_bundle: Path, tmp_path: Path) -> None:
+def test_two_runs_do_not_write_one_file(compiled_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "_TELL_EVERY_S", 0.0)
     write(homes_frame(10), tmp_path / "in.parquet")
-    failed: list[FairleadError] = []
+    refused: list[str] = []
 
     class Again(Silent):
-        """Begins the same run while the first has only begun."""
+        """Begins the same run while the output is being written."""
 
-        def finished(self, file: Any) -> None:
-            pass
+        def advanced(self, rows_in: int, rejects: int, share: float | None) -> None:
+            with pytest.raises(OutputError, match="another run is writing") as caught:
+                run(compiled_bundle, tmp_path / "in.parquet", tmp_path / "out.parquet")
+            refused.append(str(caught.value))
 
-        def began(self, input: str, output: str, n_rows: int | None) -> None:
-            if not failed:
-                failed.append(InputError("the second"))
-                nested.append(1)
-
-    nested: list[int] = []
-    real = job.Work
-
-    class Nested(real):  # type: ignore[misc, valid-type]
-        """Begins it while the output is being written."""
-
-        def score(self, predictor: Any, chunk: Any) -> Any:
-            if nested:
-                nested.clear()
-                with pytest.raises(OutputError, match="another run is writing") as caught:
-                    run(compiled_bundle, tmp_path / "in.parquet", tmp_path / "out.parquet")
-                failed[0] = caught.value
-            return super().score(predictor, chunk)
-
-    job.Work = Nested  # type: ignore[misc]
-    try:
-        score(compiled_bundle, str(tmp_path / "in.parquet"), str(tmp_path / "out.parquet"), progress=Again())
-    finally:
-        job.Work = real  # type: ignore[misc]
-    assert isinstance(failed[0], OutputError)
+    score(compiled_bundle, str(tmp_path / "in.parquet"), str(tmp_path / "out.parquet"), progress=Again())
+    assert len(refused) == 1
     assert len(read(tmp_path / "out.parquet")) == 10
 
 

@@ -17,26 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from fairlead.batch.progress import Status
 from fairlead.cli import main
+from homes import homes_frame
 from load import descendants, eventually
 
 SCORE = [sys.executable, "-m", "fairlead", "score"]
-
-
-def homes(n_rows: int, seed: int = 5) -> pd.DataFrame:
-    rng = np.random.default_rng(seed)
-    return pd.DataFrame(
-        {
-            "id": [f"h{i}" for i in range(n_rows)],
-            "size": rng.uniform(20, 200, n_rows).round(1),
-            "rooms": rng.integers(1, 6, n_rows),
-            "town": rng.choice(["Delft", "Gouda"], n_rows),
-        }
-    )
 
 
 def score(*arguments: object, **how: Any) -> subprocess.CompletedProcess[str]:
@@ -68,7 +56,7 @@ def wait_for_another_file(folder: Path, process: subprocess.Popen[str]) -> None:
 
 
 def test_a_run_is_told(compiled_bundle: Path, tmp_path: Path) -> None:
-    frame = homes(2000).astype({"rooms": float})
+    frame = homes_frame(2000).astype({"rooms": float})
     frame.loc[7, "rooms"] = np.nan
     frame.to_parquet(tmp_path / "in.parquet")
     done = score(compiled_bundle, "in.parquet", "out.csv", "--keep", "id", cwd=tmp_path)
@@ -92,7 +80,7 @@ def test_months_are_backfilled(
 ) -> None:
     for month in ("09", "10", "11"):
         (tmp_path / "in/2026").mkdir(parents=True, exist_ok=True)
-        homes(int(month)).to_json(tmp_path / f"in/2026/{month}.jsonl", orient="records", lines=True)
+        homes_frame(int(month)).to_json(tmp_path / f"in/2026/{month}.jsonl", orient="records", lines=True)
     where = ("in/{year:04d}/{month:02d}.jsonl", "out/{year:04d}/{month:02d}.parquet")
     done = score(compiled_bundle, *where, "--backfill", "2026-09..2026-11", "--json", cwd=tmp_path)
     assert [file["rows_out"] for file in json.loads(done.stdout)["files"]] == [9, 10, 11]
@@ -136,7 +124,7 @@ def test_what_is_no_input_is_told_and_leaves_nothing(
 
 
 def test_no_space_is_told_and_leaves_nothing(compiled_bundle: Path, tmp_path: Path) -> None:
-    homes(300_000).to_parquet(tmp_path / "in.parquet")
+    homes_frame(300_000).to_parquet(tmp_path / "in.parquet")
     limit = ["prlimit", "--fsize=1000000"]
     done = subprocess.run(
         [*limit, *SCORE, compiled_bundle, "in.parquet", "out/out.parquet"], capture_output=True, text=True, cwd=tmp_path
@@ -147,13 +135,13 @@ def test_no_space_is_told_and_leaves_nothing(compiled_bundle: Path, tmp_path: Pa
 
 
 def test_the_status_file_tells_how_it_ended(compiled_bundle: Path, tmp_path: Path) -> None:
-    homes(10).to_parquet(tmp_path / "in.parquet")
+    homes_frame(10).to_parquet(tmp_path / "in.parquet")
     score(compiled_bundle, "in.parquet", "out.parquet", "--status-file", "status.json", cwd=tmp_path)
     status = json.loads((tmp_path / "status.json").read_text())
     assert set(status) == set(Status.__struct_fields__)
     assert (status["state"], status["rows_out"], status["files_done"], status["share"]) == ("done", 10, 1, 1.0)
     assert status["report"]["files"][0]["output"] == "out.parquet"
-    homes(10).drop(columns="rooms").to_parquet(tmp_path / "in.parquet")
+    homes_frame(10).drop(columns="rooms").to_parquet(tmp_path / "in.parquet")
     failed = score(compiled_bundle, "in.parquet", "out.parquet", "--status-file", "status.json", cwd=tmp_path)
     status = json.loads((tmp_path / "status.json").read_text())
     assert (failed.returncode, status["state"], status["report"]) == (2, "failed", None)
@@ -161,7 +149,7 @@ def test_the_status_file_tells_how_it_ended(compiled_bundle: Path, tmp_path: Pat
 
 
 def test_on_a_terminal_there_is_a_bar(compiled_bundle: Path, tmp_path: Path) -> None:
-    homes(300_000).to_parquet(tmp_path / "in.parquet")
+    homes_frame(300_000).to_parquet(tmp_path / "in.parquet")
     main, other = os.openpty()
     command = [*SCORE, str(compiled_bundle), "in.parquet", "out.parquet"]
     environ = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
@@ -188,7 +176,7 @@ def test_on_a_terminal_there_is_a_bar(compiled_bundle: Path, tmp_path: Path) -> 
 def test_a_run_that_is_ended_leaves_nothing(
     bundle: str, number: int, code: int, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    homes(2_000_000).assign(area=50.0).to_parquet(tmp_path / "in.parquet")
+    homes_frame(2_000_000).assign(area=50.0).to_parquet(tmp_path / "in.parquet")
     with scoring(request.getfixturevalue(bundle), tmp_path / "in.parquet", tmp_path / "out/out.parquet") as process:
         partial = tmp_path / "out/.out.parquet.partial"
         eventually(lambda: partial.exists() and partial.stat().st_size > 0, 60)
@@ -199,7 +187,7 @@ def test_a_run_that_is_ended_leaves_nothing(
 
 
 def test_a_chunk_that_takes_long_holds_up_no_end(prepared_bundle: Path, tmp_path: Path) -> None:
-    homes(10).assign(area=17.0).to_parquet(tmp_path / "in.parquet")
+    homes_frame(10).assign(area=17.0).to_parquet(tmp_path / "in.parquet")
     with scoring(prepared_bundle, tmp_path / "in.parquet", tmp_path / "out.parquet", "--workers", 1) as process:
         eventually((tmp_path / ".out.parquet.partial").exists, 60)
         time.sleep(1)
@@ -211,7 +199,7 @@ def test_a_chunk_that_takes_long_holds_up_no_end(prepared_bundle: Path, tmp_path
 
 
 def test_processes_end_with_the_one_that_is_killed(prepared_bundle: Path, tmp_path: Path) -> None:
-    homes(1_000_000).assign(area=50.0).to_parquet(tmp_path / "in.parquet")
+    homes_frame(1_000_000).assign(area=50.0).to_parquet(tmp_path / "in.parquet")
     with scoring(prepared_bundle, tmp_path / "in.parquet", tmp_path / "out.parquet", "--workers", 2) as process:
         eventually(lambda: len(descendants(process.pid)) >= 2, 60)
         children = descendants(process.pid)
@@ -222,7 +210,7 @@ def test_processes_end_with_the_one_that_is_killed(prepared_bundle: Path, tmp_pa
 
 
 def test_a_process_that_is_killed_is_told(prepared_bundle: Path, tmp_path: Path) -> None:
-    homes(1_000_000).assign(area=50.0).to_parquet(tmp_path / "in.parquet")
+    homes_frame(1_000_000).assign(area=50.0).to_parquet(tmp_path / "in.parquet")
     with scoring(prepared_bundle, tmp_path / "in.parquet", tmp_path / "out.parquet", "--workers", 2) as process:
         partial = tmp_path / ".out.parquet.partial"
         eventually(lambda: partial.exists() and partial.stat().st_size > 0, 60)
@@ -236,7 +224,7 @@ def test_a_process_that_is_killed_is_told(prepared_bundle: Path, tmp_path: Path)
 
 def test_killed_at_twenty_moments_it_gives_the_same_bytes(compiled_bundle: Path, tmp_path: Path) -> None:
     for i in range(4):
-        frame = homes(60_000, seed=i).astype({"rooms": float})
+        frame = homes_frame(60_000, seed=i).astype({"rooms": float})
         frame.loc[::5000, "rooms"] = np.nan
         frame.to_parquet(tmp_path / f"{i}.parquet")
         frame.head(20_000).to_csv(tmp_path / f"{i}.csv", index=False)

@@ -84,8 +84,8 @@ def test_a_root_that_is_not_there_is_no_file_beside_others(tmp_path: Path) -> No
 
 def test_a_root_may_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
-    (tmp_path / "root").symlink_to("real")
-    assert Roots([f"{tmp_path}/root"]).place(f"{tmp_path}/root/a.csv") == f"{tmp_path}/real/a.csv"
+    (tmp_path / "link").symlink_to("real")
+    assert Roots([f"{tmp_path}/link"]).place(f"{tmp_path}/link/a.csv") == f"{tmp_path}/real/a.csv"
 
 
 def test_the_whole_machine_may_be_a_root(root: Path) -> None:

@@ -132,7 +132,7 @@ class JobDirectory:
     def remove_unfinished(self) -> None:
         """Remove what was left by processes that were killed while they made a job, or forgot one."""
         with self._locked():
-            for name in os.listdir(self.path):  # noqa: PTH208
+            for name in os.listdir(self.path):  # noqa: PTH208  # names are all that is wanted
                 if _ID.fullmatch(name.removeprefix(".")) and name.startswith("."):
                     shutil.rmtree(self.path / name, ignore_errors=True)
 
