@@ -32,14 +32,15 @@ install: $(TEST) $(PACKAGE) ## make .venv with the locked versions, fairlead its
 
 test: $(TEST) $(PACKAGE) ## everything that has to pass: style, types, layers, tests, coverage
 	@scripts/system-packages
+	@scripts/node-packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term
 
-benchmark: $(TEST) $(PACKAGE) ## measure one row, start, memory, build, batch, swap and many models against targets, into benchmarks/RESULTS.md
-	@for one in predictor start build many_models batch; do $(BIN)/python benchmarks/$$one.py; done
+benchmark: $(TEST) $(PACKAGE) ## measure one row, start, memory, build, batch, stream, Lambda, swap and many models against targets, into benchmarks/RESULTS.md
+	@for one in predictor start build many_models batch stream lambda_handler; do $(BIN)/python benchmarks/$$one.py; done
 	@if command -v wrk > /dev/null; then $(BIN)/python benchmarks/swap.py; \
 	else echo "benchmarks/swap.py is left out: no wrk on PATH, sudo apt-get install wrk"; fi
 
@@ -57,7 +58,7 @@ lock: ## choose versions again after pyproject.toml changed (UPGRADE=1: the newe
 	@scripts/lock $(PYTHON) $(UV) $(if $(UPGRADE),--upgrade)
 
 clean: ## remove the environment and everything that was made
-	rm -rf $(VENV) src/fairlead/predict/*.so demo build dist examples/*/build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) src/fairlead/predict/*.so tests/kinesalite/node_modules demo build dist examples/*/build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	rm -f .coverage .coverage.*
 	find src tests examples scripts -name __pycache__ -prune -exec rm -rf {} +
 

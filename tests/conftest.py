@@ -19,7 +19,10 @@ NOT_SHARED = "not in a clone of its own:"
 NO_MOUNT = "cannot mount a small disk:"
 
 # Small bundles, built once a process of the test run; servers, started by the first test that asks for one.
-pytest_plugins = ["homes", "registry", "postgres"]
+pytest_plugins = [
+    "homes", "registry", "postgres", "kinesis", "lambda_runtime", "kafka_cluster", "nats_server", "rabbitmq",
+    "redis_server",
+]  # fmt: skip
 
 
 @pytest.hookimpl(wrapper=True)
@@ -76,7 +79,10 @@ def iris_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # What takes long to start is started by one process of the test run only, which then has all the tests that need it.
-_ALONE = ("mlflow_server", "postgres_server", "prefect_home", "ray_cluster", "town")
+_ALONE = (
+    "mlflow_server", "moto_kinesis", "postgres_server", "prefect_home", "rabbit_server", "ray_cluster", "redis_server",
+    "town",
+)  # fmt: skip
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist, which looks for the groups then

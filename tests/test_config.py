@@ -19,6 +19,7 @@ from fairlead.config import (
     ModelSettings,
     Settings,
     ShadowSettings,
+    StreamSettings,
     WebSettings,
     read,
 )
@@ -273,7 +274,7 @@ def test_every_unknown_name_is_told_with_the_nearest_at_once(tmp_path: Path) -> 
         ),
         ("web: [a]", "web: expected a mapping, got a list"),
         ("cache: 1", "cache: expected a mapping, got 1"),
-        ("[a]", "expected a mapping with models, web, cache and jobs, got a list"),
+        ("[a]", "expected a mapping with models, web, cache, jobs and stream, got a list"),
         ("models: {churn: ./churn}", "models.churn: expected a mapping, got './churn'"),
         ("models: {churn: {}}", f"models.churn.source: {NO_SOURCE}"),
         (
@@ -402,8 +403,9 @@ SECTIONS = {
     "web": WebSettings,
     "cache": CacheSettings,
     "jobs": JobsSettings,
+    "stream": StreamSettings,
 }
-PREFIXES = {"web": "FAIRLEAD_WEB_", "cache": "FAIRLEAD_CACHE_", "jobs": "FAIRLEAD_JOBS_"}
+PREFIXES = {"web": "FAIRLEAD_WEB_", "cache": "FAIRLEAD_CACHE_", "jobs": "FAIRLEAD_JOBS_", "stream": "FAIRLEAD_STREAM_"}
 UNITS = {"_s": "seconds", "_bytes": "bytes", "_rows": "rows", "_rate": "share"}
 
 
@@ -418,12 +420,13 @@ def rows_of(section: str) -> dict[str, list[str]]:
 def test_every_setting_is_told(section: str) -> None:
     struct: Any = SECTIONS[section]
     rows = rows_of(section)
-    assert list(rows) == list(struct.__struct_fields__)
+    assert list(rows) == list(struct.__struct_encode_fields__)
     for field in msgspec.structs.fields(struct):
-        unit, default, *variable, told = rows[field.name]
+        name = field.encode_name
+        unit, default, *variable, told = rows[name]
         assert default == ("required" if field.required else as_told(field.default)), field.name
         prefix = PREFIXES.get(section)
-        assert variable == ([] if prefix is None else [f"`{prefix}{field.name.upper()}`"]), field.name
-        assert told, field.name
+        assert variable == ([] if prefix is None else [f"`{prefix}{name.upper()}`"]), name
+        assert told, name
         assert unit == next((name for end, name in UNITS.items() if field.name.endswith(end)), unit), field.name
         assert re.search(rf"\b{field.name}\b.* : ", struct.__doc__ or ""), field.name

@@ -46,12 +46,19 @@ def test_index_names_every_page() -> None:
 
 
 def test_every_flag_and_command_is_told() -> None:
-    pages = told("bundle.md", "web.md", "models.md", "batch.md")
+    pages = told("bundle.md", "web.md", "models.md", "batch.md", "stream.md")
     assert {"build", "serve", "inspect", "predict"} <= app.commands.keys()
     for name, command in app.commands.items():
         assert f"fairlead {name}" in pages
         flags = [flag for parameter in command.params for flag in parameter.opts if flag.startswith("--")]
         assert [flag for flag in flags if flag != "--help" and not re.search(rf"{flag}(?![\w-])", pages)] == [], name
+
+
+def test_every_guarantee_of_a_stream_has_its_test() -> None:
+    named = set(re.findall(r"`(test_\w+)`", told("stream.md")))
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "stream").rglob("test_*.py"))
+    assert len(named) > 10
+    assert {name for name in named if f"def {name}(" not in tests} == set()
 
 
 @pytest.mark.parametrize("struct", [Feature, Schema])

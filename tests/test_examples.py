@@ -156,3 +156,14 @@ def test_demo_that_stays_is_stopped_by_ctrl_c(tmp_path: Path, free_port: int) ->
         _, stderr = demo.communicate(timeout=30)
     assert b"Traceback" not in stderr
     assert demo.returncode in (0, -signal.SIGINT, 128 + signal.SIGINT)
+
+
+def test_rides_are_scored_as_they_happen(tmp_path: Path) -> None:
+    script = EXAMPLES / "rides" / "stream.py"
+    command = [sys.executable, script, "--rides", "2000", "--out", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, env=clean_environ())
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '"ride_id": 256' in done.stdout  # the course's event through Lambda's handler
+    assert "copy 1 was killed at" in done.stdout
+    assert re.search(r"2,\d+ predictions under 2,000 keys for 2,000 rides", done.stdout)
+    assert "not_json" in done.stdout

@@ -12,20 +12,19 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fairlead import __version__
+from fairlead import __version__, display
 from fairlead.errors import FairleadError, InvalidRecords, SourceError
 
 if TYPE_CHECKING:
     from fairlead.batch.formats.form import FormatName
     from fairlead.batch.job import Cluster
-    from fairlead.batch.progress import StatusFile
-    from fairlead.batch.report import Progress as BatchProgress
-    from fairlead.bundle.obtain import Obtained, Progress
+    from fairlead.bundle.obtain import Obtained
     from fairlead.bundle.proof import EngineChoice
     from fairlead.config import Isolation
 
@@ -128,7 +127,7 @@ def build(
     from fairlead.bundle.obtain import obtain_model
     from fairlead.report import built
 
-    with _progress() as progress:
+    with display.progress() as progress:
         model = obtain_model(source, config.read(None, os.environ, {}).cache, os.environ, progress)
     options = BuildOptions(
         data=data,
@@ -142,7 +141,7 @@ def build(
         engine=engine,
         vectorizer=vectorizer,
     )
-    with _progress() as progress:
+    with display.progress() as progress:
         made = build_bundle(model.source, output_dir, options, progress.step)
     _warn(*model.warnings, *made.warnings)
     click.echo(built(made.path, made.manifest))
@@ -246,13 +245,21 @@ def register(bundle: Path, model: str, alias: str | None) -> None:
     click.echo(f"{made.name} version {made.version}{known}: serve it with: fairlead serve {made.source}")
 
 
-def _setting(flag: str, **how: Any) -> Callable[[Command], Command]:
-    """Make a flag that is a field of `WebSettings`: kept aside, for `config.read` to put over the other sources."""
+def _setting(flag: str, prefix: str = "", **how: Any) -> Callable[[Command], Command]:
+    """Make a flag that is a setting: kept aside, for `config.read` to put over the other sources.
+
+    Parameters
+    ----------
+    prefix : of its name there: none for the web's, ``stream_`` for a stream's.
+    """
 
     def keep(context: click.Context, parameter: click.Parameter, value: object) -> None:
-        context.ensure_object(dict)[parameter.name] = value
+        context.ensure_object(dict)[f"{prefix}{parameter.name}"] = value
 
     return click.option(flag, expose_value=False, callback=keep, **how)
+
+
+_stream = partial(_setting, prefix="stream_")
 
 
 @app.command()
@@ -327,7 +334,7 @@ def score(
     use_lean_memory()
     if engine == "local":  # Ray's own work is done with frames
         keep_pandas_out()
-    with _terminable(), _score_progress(status_file) as (progress, status), _cluster(engine, address) as cluster:
+    with _terminable(), display.score_progress(status_file) as (progress, status), _cluster(engine, address) as cluster:
         try:
             report = score_files(bundle.path, input, output, options, progress, cluster)
         except BaseException as error:
@@ -394,22 +401,6 @@ def _cluster(engine: str, address: str | None) -> Iterator[Cluster | None]:
 
     with RayScorers(address) as cluster:
         yield cluster
-
-
-@contextmanager
-def _score_progress(status_file: Path | None) -> Iterator[tuple[BatchProgress, StatusFile | None]]:
-    """Show a bar on a terminal, else write lines; and keep the status file that was asked for."""
-    from contextlib import nullcontext
-
-    from fairlead.batch.progress import Lines, StatusFile, Together, bar
-    from fairlead.monitor import logs
-
-    status = None if status_file is None else StatusFile(status_file)
-    on_terminal = sys.stderr.isatty()
-    if not on_terminal:
-        logs.configure("text")
-    with bar() if on_terminal else nullcontext(Lines()) as shown:
-        yield (shown if status is None else Together([shown, status])), status
 
 
 @contextmanager
@@ -480,9 +471,59 @@ def serve(
 
         source = default_source(os.environ)
         sources = () if source is None else (source,)
-    show = _progress if sys.stderr.isatty() else None
+    show = display.progress if sys.stderr.isatty() else None
     given = [config.ModelSettings(source, isolation, processes, refresh_s=refresh_s) for source in sources]
     server.serve([*given, *settings.models.values()], settings.web, settings.cache, config_file, show, settings.jobs)
+
+
+@app.command()
+@click.argument("source", required=False)
+@click.option("--config", "config_file", type=FilePath, help="Settings as YAML; the environment and flags go over it.")
+@click.option("--refresh-s", type=click.FloatRange(0, min_open=True), help="How often to look for a newer version.")
+@_stream("--from", metavar="URL", help="Where events come from, such as kinesis://rides.")
+@_stream("--to", metavar="URL", help="Where predictions go.")
+@_stream("--dead-letter", metavar="URL", help="Where events go that can never be scored.")
+@_stream("--model", metavar="NAME", help="Which of the models in --config, where it has several.")
+@_stream("--features", metavar="PLACE", help="Where in an event they are, such as ride.  [default: the event itself]")
+@_stream("--id", metavar="PLACE", help="What tells events apart, and is passed on, such as ride_id.  [default: none]")
+@_stream("--results", metavar="NAME", help="Under which name the outputs are published.  [default: prediction]")
+@_stream("--partition-key", metavar="PLACE", help="What parts predictions.  [default: the id, else the event's key]")
+@_stream("--group", metavar="NAME", help="Copies of it share the work.  [default: fairlead]")
+@_stream("--start", type=click.Choice(["oldest", "newest"]), help="Where a new group begins.  [default: oldest]")
+@_stream("--max-records", type=click.IntRange(1), help="Events in a batch.  [default: 500]")
+@_stream("--max-wait-s", type=click.FLOAT, help="How long a batch waits for more.  [default: 0.05]")
+@_stream("--max-record-bytes", type=click.IntRange(1), help="A larger event is a dead letter.  [default: 1048576]")
+@_stream("--checkpoints", metavar="PLACE", help="How far shards are read: a SQLite file, or dynamodb://TABLE.")
+@_stream("--lease-s", type=click.FLOAT, help="Another copy takes over a shard after so long a silence.  [default: 10]")
+@_stream("--overflow", metavar="PLACE", help="What is too large to publish: a directory, or s3://BUCKET/PREFIX.")
+@_stream("--state-directory", help="Where checkpoints and overflow are.  [default: fairlead in ~/.local/state]")
+@_stream("--host", help="The address for probes and metrics.  [default: 127.0.0.1]")
+@_stream("--port", type=click.IntRange(0, 65535), help="The port for them, 0 for any that is free.  [default: 9697]")
+@_stream("--shutdown-timeout-s", type=click.FLOAT, help="To finish what was begun after SIGTERM.  [default: 25]")
+@_stream("--log-format", type=click.Choice(["text", "json"]), help="Of standard error.  [default: text]")
+@click.pass_context
+def stream(context: click.Context, source: str | None, config_file: Path | None, refresh_s: float | None) -> None:
+    """Score events as they come, and publish the predictions.
+
+    SOURCE is a bundle, or what `fairlead serve` would make one of. An address is kinesis://STREAM,
+    kafka://HOST:PORT/TOPIC, redis://HOST/STREAM, nats://HOST/SUBJECT, amqp://HOST/QUEUE or file://PATH. Each event is
+    answered at least once, and under the same key if more than once.
+
+    SIGTERM finishes what was begun; SIGHUP looks for a newer version of the model.
+    """
+    from fairlead import config
+    from fairlead.report import streamed
+    from fairlead.stream.models import chosen_model
+    from fairlead.stream.run import run
+
+    if config_file is None and os.environ.get(config.CONFIG_VARIABLE):
+        config_file = Path(os.environ[config.CONFIG_VARIABLE])
+    settings = config.read(config_file, os.environ, context.obj)
+    model = chosen_model(settings, source, refresh_s, os.environ)
+    show = display.progress if sys.stderr.isatty() else None
+    with display.stream_status() as watch:
+        end = run(model, settings.stream, settings.cache, config_file, show, watch)
+    click.echo(streamed(end))
 
 
 @app.command()
@@ -505,7 +546,7 @@ def _obtained(source: str) -> Obtained:
     from fairlead.bundle.obtain import obtain
 
     settings = config.read(None, os.environ, {}).cache
-    with _progress() as progress:
+    with display.progress() as progress:
         found = obtain(source, settings, os.environ, progress)
     _warn(*found.warnings)
     return found
@@ -514,46 +555,3 @@ def _obtained(source: str) -> Obtained:
 def _warn(*warnings: str) -> None:
     for warning in warnings:
         click.echo(f"fairlead: warning: {warning}", err=True)
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """Show the step under way and how far a transfer is, on a terminal only."""
-    from fairlead.bundle.obtain import Silent
-
-    if not sys.stderr.isatty():
-        yield Silent()
-        return
-    from rich.console import Console, Group
-    from rich.live import Live
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        SpinnerColumn,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-    from rich.progress import Progress as Bars
-
-    steps = Bars(SpinnerColumn(), TextColumn("{task.description}", markup=False))
-    bars = Bars(BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
-    step = steps.add_task("…")
-
-    live = Live(Group(steps, bars), console=Console(stderr=True), transient=True)
-
-    class OnTerminal:
-        def step(self, text: str) -> None:
-            steps.update(step, description=f"{text} …")
-            for task in bars.task_ids:
-                bars.remove_task(task)
-            live.refresh()
-
-        def bytes(self, done: int, total: int | None) -> None:
-            task = next(iter(bars.task_ids), None)
-            bars.update(bars.add_task("") if task is None else task, completed=done, total=total)
-            if done == total:
-                live.refresh()
-
-    with live:
-        yield OnTerminal()

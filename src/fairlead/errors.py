@@ -22,6 +22,8 @@
     ├── InputError             input            a file to be scored is missing, unreadable or not what its name says
     ├── OutputError            output           what was scored cannot be written where it was to go
     ├── TooManyRejects         too_many_rejects more rows were refused than the caller allows
+    ├── BrokerError            broker           a stream cannot be read or written as it was asked for
+    │   └── BrokerUnavailable  broker_unavailable  its broker does not answer, or is busy; may succeed later
     └── RequestFailed          request_failed   a server gave no prediction; its kinds are in `client`
 
 All of them are the user's to mend, and their message says how. What is not a `FairleadError` is a
@@ -211,3 +213,16 @@ class TooManyRejects(FairleadError):
     """More rows were refused than the caller allows."""
 
     code = "too_many_rejects"
+
+
+class BrokerError(FairleadError):
+    """A stream cannot be read or written as it was asked for: no such stream, no right, a wrong address."""
+
+    code = "broker"
+
+
+class BrokerUnavailable(BrokerError):
+    """A broker does not answer, broke off, or is too busy."""
+
+    code = "broker_unavailable"
+    retryable = True

@@ -18,6 +18,7 @@ from fairlead.schema import Feature, Output
 
 if TYPE_CHECKING:
     from fairlead.batch.report import FileReport, Report
+    from fairlead.stream.progress import Status
     from fairlead.web.runners import Placement
 
 _MOST_CATEGORIES = 6
@@ -96,6 +97,22 @@ def scored(report: Report, as_json: bool = False) -> str:
         f"with {report.name} {report.version}{rate}"
     )
     return "\n".join(lines)
+
+
+def streamed(status: Status) -> str:
+    """Tell in a line how a consumer is."""
+    parts = [
+        f"{status.model} {status.version}".strip(),
+        f"{status.records:,} events",
+        f"{status.records_per_s:,.0f}/s",
+        f"{status.dead_letters:,} dead letters",
+    ]
+    waiting = [one.records for one in status.lag if one.records is not None]
+    ages = [one.age_s for one in status.lag if one.age_s is not None]
+    parts += [f"{sum(waiting):,} waiting"] if waiting else []
+    parts += [f"{max(ages):,.1f} s behind"] if ages else []
+    parts += [f"not ready: {status.reason}"] if status.reason else []
+    return " · ".join(parts)
 
 
 def _file(file: FileReport) -> str:

@@ -18,7 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from prometheus_client.samples import Sample
 
 from fairlead.monitor import number_files
-from fairlead.monitor.metrics import FAMILIES, Metrics
+from fairlead.monitor.families import FAMILIES
+from fairlead.monitor.metrics import Metrics
 from fairlead.monitor.number_files import bury
 from fairlead.monitor.run_directory import prepare_directory, remove_directory
 from monitor.peers import count_and_stay, count_until_killed

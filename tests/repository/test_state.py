@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from fairlead.config import CanarySettings, WebSettings
+from fairlead.config import CanarySettings
 from fairlead.repository.state import CanaryTraffic, Rollback, TrafficState, deployment_key, state_path
 
 CANARY = CanarySettings("models:/churn@challenger", 0.1, "header:x-user-id")
@@ -174,14 +174,14 @@ def test_a_deployment_is_known_by_its_file_else_by_its_sources(monkeypatch: pyte
 
 
 def test_the_directory_is_the_one_set_else_the_user_s() -> None:
-    one = state_path(WebSettings(state_directory="/var/lib/fairlead"), {"XDG_STATE_HOME": "/x"}, "a")
+    one = state_path("/var/lib/fairlead", {"XDG_STATE_HOME": "/x"}, "a")
     assert one is not None
     assert one.parent == Path("/var/lib/fairlead")
-    other = state_path(WebSettings(), {"XDG_STATE_HOME": "/x", "HOME": "/home/me"}, "b")
+    other = state_path(None, {"XDG_STATE_HOME": "/x", "HOME": "/home/me"}, "b")
     assert other is not None
     assert other.parent == Path("/x/fairlead")
     assert other.name != one.name
     for environ in ({"HOME": "/home/me"}, {"HOME": "/home/me", "XDG_STATE_HOME": "relative"}):
-        home = state_path(WebSettings(), environ, "a")
+        home = state_path(None, environ, "a")
         assert home == Path("/home/me/.local/state/fairlead") / one.name
-    assert state_path(WebSettings(), {}, os.fsdecode(b"/srv/\xff")) is None
+    assert state_path(None, {}, os.fsdecode(b"/srv/\xff")) is None

@@ -1,7 +1,7 @@
-"""S3 as the environment describes it: how to reach it, and what its errors mean.
+"""S3 and other services of AWS as the environment describes them: how to reach one, and what its errors mean.
 
 Credentials, region and endpoint come from where boto3 finds them, and from MLflow's names for the same. Layer L1,
-below `sources`; imports boto3 when it is used.
+below `sources` and `stream`; imports boto3 when it is used.
 """
 
 from __future__ import annotations
@@ -12,13 +12,21 @@ from typing import Any, Literal
 
 from fairlead.extras import require
 
-_ENDPOINTS = ("MLFLOW_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+# Which variables give a service's address, the first that is set; after all of them AWS_ENDPOINT_URL.
+_ENDPOINTS = {"s3": ("MLFLOW_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")}
 _LOOKED = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, ~/.aws, or the role of this machine"
 _DENIED = {
-    "AccessDenied", "AccountProblem", "AuthorizationHeaderMalformed", "ExpiredToken", "Forbidden", "InvalidAccessKeyId",
-    "InvalidToken", "RequestTimeTooSkewed", "SignatureDoesNotMatch", "TokenRefreshRequired", "401", "403",
+    "AccessDenied", "AccessDeniedException", "AccountProblem", "AuthorizationHeaderMalformed", "ExpiredToken",
+    "ExpiredTokenException", "Forbidden", "IncompleteSignature", "InvalidAccessKeyId", "InvalidClientTokenId",
+    "InvalidSignatureException", "InvalidToken", "KMSAccessDeniedException", "MissingAuthenticationToken",
+    "OptInRequired", "RequestTimeTooSkewed", "SignatureDoesNotMatch", "TokenRefreshRequired",
+    "UnrecognizedClientException", "401", "403",
 }  # fmt: skip
-_BUSY = {"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests"}
+_BUSY = {
+    "InternalFailure", "InternalServerError", "KMSThrottlingException", "LimitExceededException",
+    "ProvisionedThroughputExceededException", "RequestLimitExceeded", "RequestTimeout", "ServiceUnavailable",
+    "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,21 +46,30 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Access:
-    """How to reach S3.
+    """How to reach S3, or another service.
 
     Parameters
     ----------
     environ : where credentials, region and endpoint stand.
     connect_timeout_s, read_timeout_s : how long to wait for a connection, and how long one may be silent.
+    service : as boto3 calls it, such as ``kinesis``; its endpoint may stand in ``AWS_ENDPOINT_URL_KINESIS``.
+    region : instead of the environment's.
     """
 
     environ: Mapping[str, str]
     connect_timeout_s: float
     read_timeout_s: float
+    service: str = "s3"
+    region: str | None = None
 
     @property
     def endpoint(self) -> str:
-        return next((self.environ[name] for name in _ENDPOINTS if self.environ.get(name)), "AWS")
+        return self._endpoint or "AWS"
+
+    @property
+    def _endpoint(self) -> str | None:
+        own = _ENDPOINTS.get(self.service, (f"AWS_ENDPOINT_URL_{self.service.upper()}",))
+        return next((self.environ[name] for name in (*own, "AWS_ENDPOINT_URL") if self.environ.get(name)), None)
 
     def client(self) -> Any:
         """Make a client of what the environment says; what it leaves open, boto3 looks up itself."""
@@ -60,18 +77,19 @@ class Access:
         config = require("botocore.config", "aws")
         environ = self.environ
         style = environ.get("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE")
+        trusting = self.service == "s3" and environ.get("MLFLOW_S3_IGNORE_TLS", "").lower() in ("true", "1")
         session = require("botocore.session", "aws").Session()
         for variable, name in (("AWS_SHARED_CREDENTIALS_FILE", "credentials_file"), ("AWS_CONFIG_FILE", "config_file")):
             if environ.get(variable):
                 session.set_config_variable(name, environ[variable])
         return boto3.Session(botocore_session=session, profile_name=environ.get("AWS_PROFILE") or None).client(
-            "s3",
+            self.service,
             aws_access_key_id=environ.get("AWS_ACCESS_KEY_ID") or None,
             aws_secret_access_key=environ.get("AWS_SECRET_ACCESS_KEY") or None,
             aws_session_token=environ.get("AWS_SESSION_TOKEN") or None,
-            region_name=environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or None,
-            endpoint_url=next((environ[name] for name in _ENDPOINTS if environ.get(name)), None),
-            verify=False if environ.get("MLFLOW_S3_IGNORE_TLS", "").lower() in ("true", "1") else None,
+            region_name=self.region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or None,
+            endpoint_url=self._endpoint,
+            verify=False if trusting else None,
             config=config.Config(
                 connect_timeout=self.connect_timeout_s,
                 read_timeout=self.read_timeout_s,

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from msgspec import Struct
 
 from fairlead.bundle.manifest import Manifest
 from fairlead.predict.validate import Row, Validated, Validator
@@ -57,6 +60,14 @@ class Intake:
     def read(self, body: bytes) -> Row | None:
         """Read one JSON record in one step, None where it needs `check`, as with a problem or other keys."""
         return self._validator.read(body)
+
+    def row_type(self, others: Mapping[str, Any]) -> type[Struct] | None:
+        """Give what msgspec decodes a record of JSON as, for `finished`: one in something, or with `others` beside it."""
+        return self._validator.row_type(others)
+
+    def finished(self, record: Struct) -> Row | None:
+        """Make the row of a record that was decoded as `row_type`; None where it needs `check`."""
+        return self._validator.finished(record)
 
     def parse_text(self, fields: Mapping[str, str]) -> tuple[dict[str, object], list[Problem]]:
         """Read one record from text, as in a query string or a CSV row.

@@ -127,11 +127,29 @@ class Validator:
         if self._decode_row is None:
             return None
         try:
-            row: Row = _astuple(self._decode_row(body))
-            if self._datetimes:
-                row = self._in_utc(row)
-        except (msgspec.DecodeError, UnicodeDecodeError, OverflowError, RecursionError):
+            return self.finished(self._decode_row(body))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
+
+    def row_type(self, others: Mapping[str, Any]) -> type[msgspec.Struct] | None:
+        """Give what msgspec decodes a record of JSON as, for `finished`; None where it cannot.
+
+        Parameters
+        ----------
+        others : names that a record has besides its features, and their types; the attributes are ``o0`` and so on.
+        """
+        if self._rows_type is None or any(map(_NOT_A_FIELD.search, others)):
+            return None
+        return _row_type(self.schema, True, others)
+
+    def finished(self, record: msgspec.Struct) -> Row | None:
+        """Make the row of a record that was decoded as `row_type`; None as of `read`."""
+        row: Row = _astuple(record)[: len(self.schema.features)]
+        if self._datetimes:
+            try:
+                row = self._in_utc(row)
+            except OverflowError:
+                return None
         # JSON has no NaN and no infinities, and a number too large for a float is an error above.
         return None if self._closed and not self._in_categories(row) else row
 
@@ -209,17 +227,20 @@ class Validator:
         return sum(len(record.keys() - self._names) for record in records)
 
 
-def _row_type(schema: Schema, forbid_other_keys: bool) -> type[msgspec.Struct]:
+def _row_type(schema: Schema, forbid_other_keys: bool, others: Mapping[str, Any] | None = None) -> type[msgspec.Struct]:
     fields: list[tuple[str, Any, Any]] = []
     for i, feature in enumerate(schema.features):
         kind = _TYPES[feature.type]
         kind = kind | None if feature.nullable else kind
         default = msgspec.NODEFAULT if feature.default is UNSET else default_of(feature)
         fields.append((f"f{i}", kind, default))
+    others = others or {}
+    fields += [(f"o{i}", kind, msgspec.NODEFAULT) for i, kind in enumerate(others.values())]
+    rename = {f"f{i}": feature.name for i, feature in enumerate(schema.features)}
     return msgspec.defstruct(
         "Row",
         fields,
-        rename={f"f{i}": feature.name for i, feature in enumerate(schema.features)},
+        rename=rename | {f"o{i}": name for i, name in enumerate(others)},
         kw_only=True,
         frozen=True,
         gc=False,

@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
-from fairlead.bundle.read import is_called_bundle, open_bundle
-from fairlead.config import CacheSettings, is_address, is_class
+from fairlead.bundle.read import Bundle, is_called_bundle, open_bundle
+from fairlead.config import CacheSettings, ModelSettings, is_address, is_class
 from fairlead.errors import FairleadError, SourceError, SourceUnavailable
-from fairlead.repository.deployments import Variant
+from fairlead.repository.deployments import Deployment, Variant
 
 if TYPE_CHECKING:
     from fairlead.bundle.locks import Lock
@@ -155,6 +155,19 @@ def default_name(source: str) -> str:
     if not name:
         raise SourceError(f"{source}: it does not tell the model's name: give it one in fairlead.yaml")
     return name
+
+
+def deployment_of(settings: ModelSettings, bundle: Bundle | None, is_pending: bool = False) -> Deployment:
+    """Say what is served when a setting's source is this bundle, now or when it has been brought in."""
+    own_name = default_name(settings.source) if bundle is None else bundle.manifest.name
+    return Deployment(
+        name=settings.name or own_name,
+        stable=None if bundle is None or is_pending else Variant.of(bundle),
+        reason="it is being fetched" if is_pending else "",
+        is_pending=is_pending,
+        is_lazy=settings.lazy,
+        processes=settings.processes if settings.isolation == "process" else 0,
+    )
 
 
 async def verified(path: str) -> Variant:

@@ -18,7 +18,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from fairlead.bundle.disk import replace_file
-from fairlead.config import CanarySettings, Share, WebSettings
+from fairlead.config import CanarySettings, Share
 
 logger = logging.getLogger("fairlead.repository")
 
@@ -71,18 +71,29 @@ def deployment_key(config: Path | None, sources: Sequence[str]) -> str:
     return str(config.absolute()) if config is not None else "\n".join(sorted(sources))
 
 
-def state_path(settings: WebSettings, environ: Mapping[str, str], deployment: str) -> Path | None:
+def state_path(directory: str | None, environ: Mapping[str, str], deployment: str) -> Path | None:
     """Give the file of a deployment; None where no directory is set and the user has no home.
+
+    Parameters
+    ----------
+    directory : as `state_directory` is set.
+    """
+    name = sha256(deployment.encode(errors="surrogateescape")).hexdigest()[:16] + ".json"
+    base = state_directory(directory, environ)
+    return None if base is None else base / name
+
+
+def state_directory(given: str | None, environ: Mapping[str, str]) -> Path | None:
+    """Give where is kept what shall outlive a process; None where nothing is set and the user has no home.
 
     Source: XDG Base Directory Specification, https://specifications.freedesktop.org/basedir-spec/latest/
     """
-    name = sha256(deployment.encode(errors="surrogateescape")).hexdigest()[:16] + ".json"
-    if settings.state_directory is not None:
-        return Path(settings.state_directory) / name
+    if given is not None:
+        return Path(given)
     base = Path(environ.get("XDG_STATE_HOME", ""))
     if not base.is_absolute():  # which the specification has ignored
         base = Path(environ.get("HOME", "")) / ".local" / "state"
-    return base / "fairlead" / name if base.is_absolute() else None
+    return base / "fairlead" if base.is_absolute() else None
 
 
 class TrafficState:

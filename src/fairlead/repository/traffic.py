@@ -3,7 +3,7 @@
 Every process of every server gives a caller the same place in [0, 1), today and after a restart, and the canary has
 those below its weight: a larger weight takes callers over from the stable version and gives none back.
 
-Layer L2; imports msgspec only.
+Layer L2; imports msgspec and what reads a bundle.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import Literal, Self
 import msgspec
 
 from fairlead import config
-from fairlead.errors import ConfigError
-from fairlead.schema import Scalar
+from fairlead.errors import ConfigError, ServeError
+from fairlead.repository.deployments import Deployment
+from fairlead.schema import Scalar, Schema
 
 # What float64 can tell apart below 1.
 _PLACES = 2**53
@@ -95,3 +96,30 @@ def goes_to_canary(key: bytes | None, weight: float, salt: str) -> bool:
 @lru_cache(maxsize=1024)
 def _seed(salt: str) -> bytes:
     return blake2b(salt.encode(), digest_size=32).digest()
+
+
+def check_sticky(deployment: Deployment, schema: Schema) -> None:
+    """Refuse to part a model's callers by a feature that it does not have; raises as `place_of`.
+
+    Parameters
+    ----------
+    schema : of the stable version.
+    """
+    if deployment.canary is not None and deployment.sticky is not None:
+        sticky = Sticky.parse(deployment.sticky)
+        if sticky.kind == "feature":
+            place_of(sticky.name, schema)
+
+
+def place_of(feature: str, schema: Schema) -> int:
+    """Give a feature's place in a row.
+
+    Raises
+    ------
+    ServeError
+        When there is no such feature.
+    """
+    names = [one.name for one in schema.features]
+    if feature not in names:
+        raise ServeError(f"sticky: feature:{feature}: expected one of the model's features {', '.join(names)}")
+    return names.index(feature)

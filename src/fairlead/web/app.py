@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from fairlead import __version__
 from fairlead.repository.deployments import ROLES
+from fairlead.repository.threads import in_thread
 from fairlead.web import admin, asgi_calls, docs, inference_v2, openapi, page, probes, wire
 from fairlead.web.asgi_calls import Message, Receive, Scope, Send
 from fairlead.web.calls import Call, Handler
@@ -35,7 +36,6 @@ from fairlead.web.problems import Refusal, failure
 from fairlead.web.served import Served, not_loaded
 from fairlead.web.shadow import Shadow
 from fairlead.web.split import Reporter, parted
-from fairlead.web.threads import in_thread
 
 if TYPE_CHECKING:
     from fairlead.config import JobsSettings

@@ -32,11 +32,11 @@ from fairlead.repository.memory import (
     peak_bytes,
     resident_bytes,
 )
+from fairlead.repository.threads import in_thread
 from fairlead.web.batching import Batcher, ClientGone
 from fairlead.web.jobs import Job
 from fairlead.web.problems import Refusal
 from fairlead.web.runners import LOOP_LIMIT_NS, Cost, Done, Running
-from fairlead.web.threads import in_thread
 
 if TYPE_CHECKING:
     from fairlead.monitor.metrics import LoadResult, Metrics

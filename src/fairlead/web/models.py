@@ -21,7 +21,7 @@ from fairlead.bundle.read import Bundle, open_bundle
 from fairlead.config import CacheSettings, ModelSettings, is_address
 from fairlead.errors import BundleError, ServeError
 from fairlead.repository.deployments import Deployment, Role, Variant
-from fairlead.repository.finder import default_name, is_bundle
+from fairlead.repository.finder import default_name, deployment_of, is_bundle
 
 if TYPE_CHECKING:
     from fairlead.monitor.metrics import Metrics
@@ -271,19 +271,6 @@ def bundles_in(directory: Path) -> list[Path]:
     if (directory / DESCRIPTOR).exists():
         return []
     return sorted(path.parent for path in directory.glob(f"*/{DESCRIPTOR}") if not path.parent.name.startswith("."))
-
-
-def deployment_of(settings: ModelSettings, bundle: Bundle | None, is_pending: bool = False) -> Deployment:
-    """Say what is served when a setting's source is this bundle, now or when it has been brought in."""
-    own_name = default_name(settings.source) if bundle is None else bundle.manifest.name
-    return Deployment(
-        name=settings.name or own_name,
-        stable=None if bundle is None or is_pending else Variant.of(bundle),
-        reason="it is being fetched" if is_pending else "",
-        is_pending=is_pending,
-        is_lazy=settings.lazy,
-        processes=settings.processes if settings.isolation == "process" else 0,
-    )
 
 
 def load_all(models: Sequence[ModelSettings], loader: Loader) -> list[Entry]:

@@ -19,9 +19,9 @@ from types import FrameType
 import uvicorn
 
 from fairlead.config import WebSettings
+from fairlead.monitor.sockets import BACKLOG
 from fairlead.web.app import App
 from fairlead.web.protocol import Protocol
-from fairlead.web.server import BACKLOG
 
 # How long clients that connect at the very end may take for TLS.
 _HANDSHAKES_S = 2.0

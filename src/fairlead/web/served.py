@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from fairlead.errors import ServeError
 from fairlead.repository.compatibility import incompatibilities
 from fairlead.repository.deployments import Deployment, Role, Variant
+from fairlead.repository.threads import in_thread
+from fairlead.repository.traffic import check_sticky
 from fairlead.web.lazy import LazyBatcher, Residents
 from fairlead.web.models import LOAD_TIMEOUT_S, Entry, Loader, Model, check_names
 from fairlead.web.problems import Refusal
-from fairlead.web.split import check_sticky
-from fairlead.web.threads import in_thread
 
 if TYPE_CHECKING:
     from fairlead.monitor.metrics import Metrics

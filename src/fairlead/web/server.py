@@ -6,7 +6,6 @@ several run in `workers`, each with its own copy of the models and the same sock
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import sys
@@ -20,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fairlead.config import CacheSettings, JobsSettings, ModelSettings, WebSettings
-from fairlead.errors import ServeError
 from fairlead.monitor import logs
 from fairlead.monitor.run_directory import prepare_directory, remove_directory
+from fairlead.monitor.sockets import bind, listen
 from fairlead.repository.deployments import Deployment
 from fairlead.repository.finder import ProcessFinder, is_bundle
 from fairlead.repository.state import deployment_key
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from fairlead.web.app import App
 
 Run = Callable[[socket.socket, Callable[[], None]], None]
-BACKLOG = 2048
 
 
 @dataclass(frozen=True)
@@ -209,45 +207,6 @@ def _runner(app: App, web: WebSettings) -> Run:
     return lambda listener, on_started: process.run(app, listener, web, on_started)
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Take the address, without listening yet.
-
-    Raises
-    ------
-    ServeError
-        When it is taken, not allowed, or no address of this machine.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-    except (OSError, OverflowError) as error:
-        raise _cannot_listen(host, port, error) from error
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # `getaddrinfo` takes any port modulo 65536; `bind` does not.
-        listener.bind((address[0], port, *address[2:]))
-    except (OSError, OverflowError) as error:
-        listener.close()
-        raise _cannot_listen(host, port, error) from error
-    return listener
-
-
-def listen(listener: socket.socket, host: str, port: int) -> None:
-    """Let clients connect; they wait in the socket's queue until a worker takes them.
-
-    Raises
-    ------
-    ServeError
-        When another process that had bound the same port was quicker.
-    """
-    try:
-        listener.listen(BACKLOG)
-    except OSError as error:
-        raise _cannot_listen(host, port, error) from error
-
-
 def announce(deployments: Iterable[Deployment], listener: socket.socket, web: WebSettings) -> None:
     """Print where each model is."""
     host, port = listener.getsockname()[:2]
@@ -257,12 +216,3 @@ def announce(deployments: Iterable[Deployment], listener: socket.socket, web: We
         what = "" if one.stable is None else f" {one.stable.version} ({one.stable.engine})"
         sys.stdout.write(f"{one.name}{what}: {url}{predict_path(one.name)}, try it at {url}/docs\n")
     sys.stdout.flush()
-
-
-def _cannot_listen(host: str, port: int, error: OSError | OverflowError) -> ServeError:
-    number = error.errno if isinstance(error, OSError) else None
-    if number == errno.EADDRINUSE:
-        return ServeError(f"port {port} on {host} is taken: stop what listens there, or give another with --port")
-    if number == errno.EACCES:
-        return ServeError(f"port {port} on {host} is not allowed to this user: give one above 1023 with --port")
-    return ServeError(f"cannot listen on {host} port {port} ({error}): give another with --host and --port")

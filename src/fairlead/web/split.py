@@ -7,10 +7,8 @@ from collections.abc import Callable, Sequence
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
 
-from fairlead.errors import ServeError
 from fairlead.repository.rollback import Counts, Tally
-from fairlead.repository.traffic import Sticky, feature_key, goes_to_canary
-from fairlead.schema import Schema
+from fairlead.repository.traffic import Sticky, feature_key, goes_to_canary, place_of
 
 if TYPE_CHECKING:
     from fairlead.predict.validate import Row
@@ -62,33 +60,6 @@ class _Split:
 
     def refuse_size(self, call: Call) -> None:
         self._stable.refuse_size(call)
-
-
-def check_sticky(deployment: Deployment, schema: Schema) -> None:
-    """Refuse to part a model's callers by a feature that it does not have; raises as `place_of`.
-
-    Parameters
-    ----------
-    schema : of the stable version.
-    """
-    if deployment.canary is not None and deployment.sticky is not None:
-        sticky = Sticky.parse(deployment.sticky)
-        if sticky.kind == "feature":
-            place_of(sticky.name, schema)
-
-
-def place_of(feature: str, schema: Schema) -> int:
-    """Give a feature's place in a row.
-
-    Raises
-    ------
-    ServeError
-        When there is no such feature.
-    """
-    names = [one.name for one in schema.features]
-    if feature not in names:
-        raise ServeError(f"sticky: feature:{feature}: expected one of the model's features {', '.join(names)}")
-    return names.index(feature)
 
 
 def _cookie(name: str) -> Callable[[Call], bytes | None]:

@@ -135,7 +135,7 @@ class _Supervisor:
         names = [deployment.name for deployment in self._plan.deployments]
         models = dict(zip(names, self._plan.models, strict=True))
         key = self._plan.state_key
-        state = TrafficState(state_path(self._plan.web, os.environ, key), key)
+        state = TrafficState(state_path(self._plan.web.state_directory, os.environ, key), key)
         self._controller = Controller(models, self._deployments, self, finder, state, self._metrics)
         for deployment in self._plan.deployments:
             self._start_models(deployment)

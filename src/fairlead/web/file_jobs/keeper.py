@@ -54,7 +54,7 @@ def settled(
         return None
     if jobs.directory is not None:
         directory = Path(jobs.directory).absolute()
-    elif (state := state_path(web, environ, deployment)) is not None:
+    elif (state := state_path(web.state_directory, environ, deployment)) is not None:
         directory = state.absolute().with_suffix(".jobs")
     else:
         raise ConfigError("jobs.directory: expected a directory, for this user has no home, got nothing")

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from fairlead.config import JobsSettings
+from fairlead.repository.threads import in_thread
 from fairlead.web import wire
 from fairlead.web.admin import body_of
 from fairlead.web.calls import Call
@@ -26,7 +27,6 @@ from fairlead.web.file_jobs.orders import placed, read_order
 from fairlead.web.file_jobs.records import OVER, Job, Order, View
 from fairlead.web.file_jobs.roots import Roots
 from fairlead.web.problems import Refusal
-from fairlead.web.threads import in_thread
 
 if TYPE_CHECKING:
     from fairlead.web.app import App

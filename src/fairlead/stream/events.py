@@ -1,0 +1,324 @@
+"""What is in an event: the features somewhere in it, what tells it apart, what it is parted by.
+
+An event whose features are a part of it is read by msgspec in two steps, without an object in between; only what that
+refuses is looked at in Python, to tell all that is wrong.
+
+Layer L3; imports msgspec and what checks records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from fairlead.config import StreamSettings
+from fairlead.errors import ConfigError
+from fairlead.predict.intake import Intake
+from fairlead.predict.validate import Row, child_path, type_name
+from fairlead.schema import Problem
+from fairlead.stream.records import Record
+
+# What every answer has besides its results.
+MODEL, VERSION, IDEMPOTENCY_KEY = "model", "version", "idempotency_key"
+Path = tuple[str, ...]
+_Named = str | int
+_NAMED = "a string or an integer"
+_MAX_KEY_CHARACTERS = 256
+
+
+class Reason(Struct, frozen=True):
+    """Why an event can never be scored.
+
+    Parameters
+    ----------
+    code : stable and machine-readable.
+    detail : what was expected and what came.
+    problems : of its features, at places in the event.
+    """
+
+    code: str
+    detail: str
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """Where in an event things are, as names one below the other, and how answers are wrapped.
+
+    Parameters
+    ----------
+    features : of the record of features; empty where the event is that record.
+    id : of what tells events apart, empty for nothing.
+    partition_key : of what parts answers, empty for nothing.
+    results : the name under which outputs and id are in an answer.
+    """
+
+    features: Path = ()
+    id: Path = ()
+    partition_key: Path = ()
+    results: str = "prediction"
+
+    @classmethod
+    def of(cls, settings: StreamSettings) -> Envelope:
+        """Take it from the settings.
+
+        Raises
+        ------
+        ConfigError
+            When two things have one place.
+        """
+        features, id_, key = (
+            tuple(place.split(".")) if place else ()
+            for place in (settings.features, settings.id, settings.partition_key)
+        )
+        if settings.results in (MODEL, VERSION, IDEMPOTENCY_KEY):
+            raise ConfigError(f"results: expected another name than {settings.results}, which an answer has already")
+        for name, place in (("id", id_), ("partition_key", key)):
+            for other in filter(None, (features, id_, key)):
+                if place and place != other and place == other[: len(place)]:
+                    raise ConfigError(
+                        f"{name}: expected one value at {'.'.join(place)}, but {'.'.join(other)} is there"
+                    )
+            if place and features and place[: len(features)] == features:
+                raise ConfigError(f"{name}: expected another place than {'.'.join(place)}, where the features are")
+        return cls(features, id_, key, settings.results)
+
+    def check_outputs(self, outputs: Sequence[str]) -> None:
+        """Refuse an id that would be in the place of an output.
+
+        Raises
+        ------
+        ConfigError
+        """
+        if self.id and self.id[-1] in outputs:
+            raise ConfigError(f"id: {self.id[-1]} is an output of the model too: give that another name with --output")
+
+
+class Event(Struct, frozen=True, gc=False):
+    """What was read from an event besides its features.
+
+    Parameters
+    ----------
+    id : None where the envelope has none.
+    partition_key : of the answer.
+    """
+
+    id: _Named | None
+    partition_key: str
+
+
+@dataclass
+class Events:
+    """What was read from a batch.
+
+    Parameters
+    ----------
+    rows : of the schema, one for each event that was accepted.
+    places : of these in the batch.
+    events : beside each of `rows`.
+    refused : why, by place.
+    """
+
+    rows: list[Row] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    refused: dict[int, Reason] = field(default_factory=dict)
+
+
+class Reader:
+    """Reads events for one bundle.
+
+    Parameters
+    ----------
+    intake : of the bundle, checks the features.
+    envelope : says where they are.
+    max_record_bytes : a larger event is refused.
+    """
+
+    def __init__(self, intake: Intake, envelope: Envelope, max_record_bytes: int) -> None:
+        self._intake = intake
+        self._envelope = envelope
+        self._max_bytes = max_record_bytes
+        # Where msgspec cannot, every event is read the slow way.
+        event_type = _event_type(envelope, intake)
+        self._decode = None if event_type is None else msgspec.json.Decoder(event_type).decode
+        self._features = _getter(envelope, envelope.features) or _itself
+        self._id = _getter(envelope, envelope.id) or _nothing
+        self._key = _getter(envelope, envelope.partition_key) or _nothing
+
+    def read(self, records: Sequence[Record]) -> Events:
+        """Read the events of a batch; never raises for what is in them."""
+        found = Events()
+        for place, record in enumerate(records):
+            read = self._quick(record) or self._slow(record)
+            if isinstance(read, Reason):
+                found.refused[place] = read
+            else:
+                found.rows.append(read[0])
+                found.places.append(place)
+                found.events.append(read[1])
+        return found
+
+    def _quick(self, record: Record) -> tuple[Row, Event] | None:
+        """Read an event of the expected form, None for any other."""
+        if self._decode is None or len(record.data) > self._max_bytes:
+            return None
+        try:
+            event = self._decode(record.data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        row = self._intake.finished(self._features(event))
+        if row is None:
+            return None
+        id_ = self._id(event)
+        return row, Event(id_, self._part(record, id_, self._key(event)))
+
+    def _slow(self, record: Record) -> tuple[Row, Event] | Reason:
+        """Read any event, and tell all that is wrong with it."""
+        if len(record.data) > self._max_bytes:
+            return Reason("too_large", f"expected at most {self._max_bytes} bytes, got {len(record.data)}")
+        try:
+            value = msgspec.json.decode(record.data.decode())
+        except UnicodeDecodeError as error:
+            return Reason("not_utf8", f"expected JSON in UTF-8, got another byte at {error.start}")
+        except RecursionError:
+            return Reason("not_json", "expected a JSON object: it is nested too deep")
+        except msgspec.DecodeError as error:
+            what = str(error) if record.data.strip() else "it is empty"
+            return Reason("not_json", f"expected a JSON object: {what}")
+        problems: list[Problem] = []
+        envelope, row = self._envelope, ()
+        features = _at(value, envelope.features, problems, "an object")
+        if not problems:
+            row, problems = self._row(features)
+        id_ = _name_at(value, envelope.id, problems)
+        key = _name_at(value, envelope.partition_key, problems)
+        if problems:
+            return _invalid(problems)
+        return row, Event(id_, self._part(record, id_, key))
+
+    def _row(self, features: Any) -> tuple[Row, list[Problem]]:
+        if not self._envelope.features and isinstance(features, dict):
+            features = _without(features, self._envelope, self._intake.schema.names)
+        checked = self._intake.check([features])
+        return checked.rows[0] if checked.rows else (), self._located(checked.rejections.get(0, ()))
+
+    def refusal(self, problems: Sequence[Problem]) -> Reason:
+        """Tell an event's problems that were found when its row was predicted."""
+        return _invalid(self._located(problems))
+
+    def _located(self, problems: Sequence[Problem]) -> list[Problem]:
+        """Name problems of a record of features where the values are in the event."""
+        at = _json_path(self._envelope.features)
+        return [Problem(at + problem.alone().path[1:], problem.expected, problem.got) for problem in problems]
+
+    def _part(self, record: Record, id_: _Named | None, key: _Named | None) -> str:
+        named = id_ if key is None else key
+        text = record.partition_key if named is None else str(named)
+        # What parts alike may be told shorter; a key of Kinesis has 256 characters at most.
+        return text if len(text) <= _MAX_KEY_CHARACTERS else sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+
+def _invalid(problems: Sequence[Problem]) -> Reason:
+    each = tuple(dict.fromkeys(problems))  # what is missing, of which two things are parts, is told once
+    return Reason("invalid", "; ".join(map(str, each[:3])), each)
+
+
+def _event_type(envelope: Envelope, intake: Intake) -> type[Struct] | None:
+    """Make the type of an event, down to its features, its id and its partition key; None where that cannot be."""
+    if envelope.features:
+        row_type = intake.row_type({})
+        return None if row_type is None else _struct_of(_tree(envelope, row_type))
+    others = _beside(envelope)
+    if any(len(path) > 1 for path in (envelope.id, envelope.partition_key)) or not others.isdisjoint(
+        intake.schema.names
+    ):
+        return None
+    return intake.row_type(dict.fromkeys(sorted(others), _Named))
+
+
+def _beside(envelope: Envelope) -> set[str]:
+    """Name what is beside the features in an event that has them at its top."""
+    return {path[0] for path in (envelope.id, envelope.partition_key) if path}
+
+
+def _tree(envelope: Envelope, row_type: Any = None) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for path, kind in ((envelope.features, row_type), (envelope.id, _Named), (envelope.partition_key, _Named)):
+        branch = tree
+        for name in path[:-1]:
+            branch = branch.setdefault(name, {})
+        if path:
+            branch[path[-1]] = kind
+    return tree
+
+
+def _struct_of(tree: dict[str, Any]) -> type[Struct]:
+    fields = [(f"f{i}", _struct_of(kind) if isinstance(kind, dict) else kind) for i, kind in enumerate(tree.values())]
+    rename = {f"f{i}": name for i, name in enumerate(tree)}
+    return msgspec.defstruct("Event", fields, rename=rename, frozen=True, gc=False)
+
+
+def _getter(envelope: Envelope, path: Path) -> Callable[[Any], Any] | None:
+    """Make what gives the value at a path of what `_event_type` made; None for the empty one."""
+    if path and not envelope.features:
+        return attrgetter(f"o{sorted(_beside(envelope)).index(path[0])}")
+    tree, fields = _tree(envelope), []
+    for name in path:
+        fields.append(f"f{list(tree).index(name)}")
+        tree = tree[name]
+    return attrgetter(".".join(fields)) if fields else None
+
+
+def _itself(event: Any) -> Any:
+    return event
+
+
+def _nothing(event: Any) -> None:
+    return None
+
+
+def _at(value: Any, path: Path, problems: list[Problem], expected: str) -> Any:
+    """Give what is at a path, or tell what is there instead."""
+    for depth, name in enumerate(path):
+        if not isinstance(value, dict):
+            problems.append(Problem(_json_path(path[:depth]), "an object", type_name(value)))
+            return None
+        if name not in value or value[name] is None:
+            wanted = expected if depth == len(path) - 1 else "an object"
+            got = "null" if name in value else "nothing"
+            problems.append(Problem(_json_path(path[: depth + 1]), wanted, got))
+            return None
+        value = value[name]
+    return value
+
+
+def _name_at(value: Any, path: Path, problems: list[Problem]) -> _Named | None:
+    """Give what tells an event apart, None where nothing does, or tell what is there instead."""
+    if not path:
+        return None
+    found = _at(value, path, problems, _NAMED)
+    if isinstance(found, str | int) and not isinstance(found, bool):
+        return found
+    if found is not None:
+        problems.append(Problem(_json_path(path), _NAMED, type_name(found)))
+    return None
+
+
+def _without(features: dict[str, Any], envelope: Envelope, names: Sequence[str]) -> dict[str, Any]:
+    """Leave out of a record what is no feature of it but its id or its partition key."""
+    others = _beside(envelope).difference(names)
+    return {name: value for name, value in features.items() if name not in others} if others else features
+
+
+def _json_path(path: Path) -> str:
+    found = "$"
+    for name in path:
+        found = child_path(found, name)
+    return found
