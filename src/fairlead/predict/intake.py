@@ -61,13 +61,13 @@ class Intake:
         """Read one JSON record in one step, None where it needs `check`, as with a problem or other keys."""
         return self._validator.read(body)
 
-    def row_type(self, others: Mapping[str, Any]) -> type[Struct] | None:
-        """Give what msgspec decodes a record of JSON as, for `finished`: one in something, or with `others` beside it."""
-        return self._validator.row_type(others)
+    def row_type(self, others: Mapping[str, Any], *, takes_unseen: bool = True) -> type[Struct] | None:
+        """Give what msgspec decodes a record of JSON as, for `rows`; it may be a part, or have `others`."""
+        return self._validator.row_type(others, takes_unseen=takes_unseen)
 
-    def finished(self, record: Struct) -> Row | None:
-        """Make the row of a record that was decoded as `row_type`; None where it needs `check`."""
-        return self._validator.finished(record)
+    def rows(self, records: Sequence[Struct]) -> list[Row] | None:
+        """Make rows of records that were decoded as `row_type`; None where one needs `check`."""
+        return self._validator.rows(records)
 
     def parse_text(self, fields: Mapping[str, str]) -> tuple[dict[str, object], list[Problem]]:
         """Read one record from text, as in a query string or a CSV row.

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -127,31 +127,39 @@ class Validator:
         if self._decode_row is None:
             return None
         try:
-            return self.finished(self._decode_row(body))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            row: Row = _astuple(self._decode_row(body))
+            if self._datetimes:
+                row = self._in_utc(row)
+        except (msgspec.DecodeError, UnicodeDecodeError, OverflowError, RecursionError):
             return None
+        # JSON has no NaN and no infinities, and a number too large for a float is an error above.
+        return None if self._closed and not self._in_categories(row) else row
 
-    def row_type(self, others: Mapping[str, Any]) -> type[msgspec.Struct] | None:
-        """Give what msgspec decodes a record of JSON as, for `finished`; None where it cannot.
+    def row_type(self, others: Mapping[str, Any], *, takes_unseen: bool = True) -> type[msgspec.Struct] | None:
+        """Give what msgspec decodes a record of JSON as, for `rows`; None where it cannot.
 
         Parameters
         ----------
         others : names that a record has besides its features, and their types; the attributes are ``o0`` and so on.
+        takes_unseen : whether strings outside the known categories are taken. One type that takes none is read, and
+            encoded afterwards, in a quarter less time: each string is the one that is known, and none is made.
         """
         if self._rows_type is None or any(map(_NOT_A_FIELD.search, others)):
             return None
-        return _row_type(self.schema, True, others)
+        return _row_type(self.schema, True, others, takes_unseen)
 
-    def finished(self, record: msgspec.Struct) -> Row | None:
-        """Make the row of a record that was decoded as `row_type`; None as of `read`."""
-        row: Row = _astuple(record)[: len(self.schema.features)]
+    def rows(self, records: Sequence[msgspec.Struct]) -> list[Row] | None:
+        """Make rows of records that were decoded as `row_type`; None where one needs `check`, as of `read`."""
+        rows: list[Row] = list(map(_astuple, records))
+        if rows and len(rows[0]) > (n := len(self.schema.features)):
+            rows = [row[:n] for row in rows]
         if self._datetimes:
             try:
-                row = self._in_utc(row)
+                rows = [self._in_utc(row) for row in rows]
             except OverflowError:
                 return None
-        # JSON has no NaN and no infinities, and a number too large for a float is an error above.
-        return None if self._closed and not self._in_categories(row) else row
+        # JSON has no NaN and no infinities, and a number too large for a float is an error of the decoder's.
+        return None if self._closed and not all(map(self._in_categories, rows)) else rows
 
     def parse_text(self, fields: Mapping[str, str]) -> tuple[dict[str, object], list[Problem]]:
         """Read values written as text, as in a query string or CSV, by the features' types.
@@ -227,10 +235,14 @@ class Validator:
         return sum(len(record.keys() - self._names) for record in records)
 
 
-def _row_type(schema: Schema, forbid_other_keys: bool, others: Mapping[str, Any] | None = None) -> type[msgspec.Struct]:
+def _row_type(
+    schema: Schema, forbid_other_keys: bool, others: Mapping[str, Any] | None = None, takes_unseen: bool = True
+) -> type[msgspec.Struct]:
     fields: list[tuple[str, Any, Any]] = []
     for i, feature in enumerate(schema.features):
         kind = _TYPES[feature.type]
+        if not takes_unseen and feature.type == "string" and feature.categories:
+            kind = Literal[feature.categories]
         kind = kind | None if feature.nullable else kind
         default = msgspec.NODEFAULT if feature.default is UNSET else default_of(feature)
         fields.append((f"f{i}", kind, default))

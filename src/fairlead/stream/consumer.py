@@ -11,37 +11,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from typing import TypeVar
 
 from fairlead.errors import BrokerUnavailable, ModelFailed
-from fairlead.repository.threads import in_thread
+from fairlead.stream.batches import Batch, Scorer
 from fairlead.stream.broker import Sink, Source, Unpublished
 from fairlead.stream.dead_letters import DeadLetters
-from fairlead.stream.events import Reason
 from fairlead.stream.models import Models
 from fairlead.stream.progress import Progress, Step
 from fairlead.stream.records import Message, Record
 from fairlead.stream.retry import Retry
-from fairlead.stream.scoring import Scored, Team
 
 T = TypeVar("T")
 # Batches that are scored, published or committed at a time.
 _UNDER_WAY = 3
 # How often a batch is tried for which the model raises as a whole.
 _TRIES = 3
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """What is to be published, and then committed."""
-
-    records: Sequence[Record]
-    messages: Sequence[Message]
-    dead_letters: Sequence[Message]
-    reasons: Sequence[str]
 
 
 class Consumer:
@@ -72,14 +59,14 @@ class Consumer:
         self._source = source
         self._sink = sink
         self._dead_letters = dead_letters
-        self._make_dead_letters = make_dead_letters
+        self._scorer = Scorer(sink, make_dead_letters)
         self._models = models
         self._progress = progress
         self._retry = retry
         self._max_records = max_records
         self._max_wait_s = max_wait_s
         self._stopping = asyncio.Event()
-        self._batches: asyncio.Queue[asyncio.Future[_Batch] | None] = asyncio.Queue()
+        self._batches: asyncio.Queue[asyncio.Future[Batch] | None] = asyncio.Queue()
         self._under_way = asyncio.Semaphore(_UNDER_WAY)
 
     def stop(self) -> None:
@@ -121,7 +108,7 @@ class Consumer:
             await self._publish("dead_letter", self._dead_letters, batch.dead_letters)
             await self._retry.until_done("commit", partial(self._source.commit, batch.records))
             self._under_way.release()
-            self._progress.done(batch.records, batch.reasons)
+            self._progress.done(batch.records, [one.reason.code for one in batch.refused])
             self._models.tell()
 
     async def _receive(self) -> list[Record] | None:
@@ -143,14 +130,14 @@ class Consumer:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)  # what it could not do matters no more
 
-    async def _score(self, records: Sequence[Record]) -> _Batch:
+    async def _score(self, records: Sequence[Record]) -> Batch:
         model_failed = 0
         for tries in count(1):
             await self._models.wait()
             team = self._models.team
             assert team is not None
             try:
-                batch = await in_thread(partial(self._scored_batch, team, records, model_failed + 1 >= _TRIES))
+                batch = await self._scorer.score(team, records, gives_up=model_failed + 1 >= _TRIES)
             except (ModelFailed, BrokerUnavailable) as error:  # where what is too large goes may be away too
                 model_failed += isinstance(error, ModelFailed)
                 await self._retry.failed("score", error, tries)
@@ -158,28 +145,6 @@ class Consumer:
             self._retry.succeeded("score", tries)
             return batch
         raise AssertionError  # `count` does not end
-
-    def _scored_batch(self, team: Team, records: Sequence[Record], gives_up: bool) -> _Batch:
-        messages: list[Message] = []
-        dead: list[Message] = []
-        reasons: list[str] = []
-        limit = self._sink.max_message_bytes
-        version = team.stable.variant.version
-        make = self._make_dead_letters.message
-        for record, result in zip(records, team.score(records, gives_up=gives_up), strict=True):
-            if isinstance(result, Scored):
-                message = team.message(result, record.key)
-                if limit is None or message.size_bytes <= limit:
-                    messages.append(message)
-                    continue
-                size = f"expected an answer of at most {limit} bytes, got {message.size_bytes}"
-                reason = Reason("output_too_large", size)
-                dead.append(make(record, reason, team.name, version, message.data))
-            else:
-                reason = result
-                dead.append(make(record, reason, team.name, version))
-            reasons.append(reason.code)
-        return _Batch(records, messages, dead, reasons)
 
     async def _publish(self, step: Step, sink: Sink, messages: Sequence[Message]) -> None:
         rest = messages

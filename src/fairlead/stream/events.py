@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
+from itertools import repeat
 from operator import attrgetter
 from typing import Any
 
@@ -28,7 +30,10 @@ from fairlead.stream.records import Record
 MODEL, VERSION, IDEMPOTENCY_KEY = "model", "version", "idempotency_key"
 Path = tuple[str, ...]
 _Named = str | int
+Decode = Callable[[bytes], Any]
 _NAMED = "a string or an integer"
+# Batches that are read the other way after one that could not be read the quickest.
+_READS_WITHOUT = 100
 _MAX_KEY_CHARACTERS = 256
 
 
@@ -120,14 +125,14 @@ class Events:
     Parameters
     ----------
     rows : of the schema, one for each event that was accepted.
-    places : of these in the batch.
     events : beside each of `rows`.
+    places : of these in the batch.
     refused : why, by place.
     """
 
-    rows: list[Row] = field(default_factory=list)
-    places: list[int] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
+    rows: Sequence[Row]
+    events: Sequence[Event]
+    places: Sequence[int]
     refused: dict[int, Reason] = field(default_factory=dict)
 
 
@@ -146,40 +151,58 @@ class Reader:
         self._envelope = envelope
         self._max_bytes = max_record_bytes
         # Where msgspec cannot, every event is read the slow way.
-        event_type = _event_type(envelope, intake)
-        self._decode = None if event_type is None else msgspec.json.Decoder(event_type).decode
-        self._features = _getter(envelope, envelope.features) or _itself
-        self._id = _getter(envelope, envelope.id) or _nothing
-        self._key = _getter(envelope, envelope.partition_key) or _nothing
+        self._decode_known = _decoder(envelope, partial(intake.row_type, takes_unseen=False), intake)
+        self._decode = _decoder(envelope, intake.row_type, intake)
+        self._reads_until_known = 0
+        self._features = _getter(envelope, envelope.features)
+        self._id = _getter(envelope, envelope.id)
+        self._key = _getter(envelope, envelope.partition_key)
 
     def read(self, records: Sequence[Record]) -> Events:
         """Read the events of a batch; never raises for what is in them."""
-        found = Events()
+        if (all_at_once := self._known(records) or self._quick(records, self._decode)) is not None:
+            return Events(*all_at_once, list(range(len(records))))
+        rows: list[Row] = []
+        events: list[Event] = []
+        places: list[int] = []
+        refused: dict[int, Reason] = {}
         for place, record in enumerate(records):
-            read = self._quick(record) or self._slow(record)
+            read = self._quick([record], self._decode) or self._slow(record)
             if isinstance(read, Reason):
-                found.refused[place] = read
+                refused[place] = read
             else:
-                found.rows.append(read[0])
-                found.places.append(place)
-                found.events.append(read[1])
+                rows += read[0]
+                events += read[1]
+                places.append(place)
+        return Events(rows, events, places, refused)
+
+    def _known(self, records: Sequence[Record]) -> tuple[list[Row], list[Event]] | None:
+        """Read events without a word that is not known; those that have some are not tried so for a while."""
+        if self._reads_until_known:
+            self._reads_until_known -= 1
+            return None
+        found = self._quick(records, self._decode_known)
+        if found is None:
+            self._reads_until_known = _READS_WITHOUT
         return found
 
-    def _quick(self, record: Record) -> tuple[Row, Event] | None:
-        """Read an event of the expected form, None for any other."""
-        if self._decode is None or len(record.data) > self._max_bytes:
+    def _quick(self, records: Sequence[Record], decode: Decode | None) -> tuple[list[Row], list[Event]] | None:
+        """Read events of the expected form, None when one has any other."""
+        if decode is None or max((len(record.data) for record in records), default=0) > self._max_bytes:
             return None
         try:
-            event = self._decode(record.data)
+            decoded = [decode(record.data) for record in records]
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        row = self._intake.finished(self._features(event))
-        if row is None:
+        rows = self._intake.rows(decoded if self._features is None else list(map(self._features, decoded)))
+        if rows is None:
             return None
-        id_ = self._id(event)
-        return row, Event(id_, self._part(record, id_, self._key(event)))
+        ids = repeat(None) if self._id is None else map(self._id, decoded)
+        keys = repeat(None) if self._key is None else map(self._key, decoded)
+        events = [Event(id_, _part(record, id_, key)) for record, id_, key in zip(records, ids, keys, strict=False)]
+        return rows, events
 
-    def _slow(self, record: Record) -> tuple[Row, Event] | Reason:
+    def _slow(self, record: Record) -> tuple[list[Row], list[Event]] | Reason:
         """Read any event, and tell all that is wrong with it."""
         if len(record.data) > self._max_bytes:
             return Reason("too_large", f"expected at most {self._max_bytes} bytes, got {len(record.data)}")
@@ -201,7 +224,7 @@ class Reader:
         key = _name_at(value, envelope.partition_key, problems)
         if problems:
             return _invalid(problems)
-        return row, Event(id_, self._part(record, id_, key))
+        return [row], [Event(id_, _part(record, id_, key))]
 
     def _row(self, features: Any) -> tuple[Row, list[Problem]]:
         if not self._envelope.features and isinstance(features, dict):
@@ -218,11 +241,12 @@ class Reader:
         at = _json_path(self._envelope.features)
         return [Problem(at + problem.alone().path[1:], problem.expected, problem.got) for problem in problems]
 
-    def _part(self, record: Record, id_: _Named | None, key: _Named | None) -> str:
-        named = id_ if key is None else key
-        text = record.partition_key if named is None else str(named)
-        # What parts alike may be told shorter; a key of Kinesis has 256 characters at most.
-        return text if len(text) <= _MAX_KEY_CHARACTERS else sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+def _part(record: Record, id_: _Named | None, key: _Named | None) -> str:
+    named = id_ if key is None else key
+    text = record.partition_key if named is None else str(named)
+    # What parts alike may be told shorter; a key of Kinesis has 256 characters at most.
+    return text if len(text) <= _MAX_KEY_CHARACTERS else sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def _invalid(problems: Sequence[Problem]) -> Reason:
@@ -230,17 +254,21 @@ def _invalid(problems: Sequence[Problem]) -> Reason:
     return Reason("invalid", "; ".join(map(str, each[:3])), each)
 
 
-def _event_type(envelope: Envelope, intake: Intake) -> type[Struct] | None:
-    """Make the type of an event, down to its features, its id and its partition key; None where that cannot be."""
-    if envelope.features:
-        row_type = intake.row_type({})
-        return None if row_type is None else _struct_of(_tree(envelope, row_type))
+def _decoder(
+    envelope: Envelope, row_type: Callable[[dict[str, Any]], type[Struct] | None], intake: Intake
+) -> Decode | None:
+    """Make what reads an event down to its features, its id and its partition key; None where that cannot be."""
     others = _beside(envelope)
-    if any(len(path) > 1 for path in (envelope.id, envelope.partition_key)) or not others.isdisjoint(
+    if envelope.features:
+        kind = row_type({})
+        kind = None if kind is None else _struct_of(_tree(envelope, kind))
+    elif any(len(path) > 1 for path in (envelope.id, envelope.partition_key)) or not others.isdisjoint(
         intake.schema.names
     ):
         return None
-    return intake.row_type(dict.fromkeys(sorted(others), _Named))
+    else:
+        kind = row_type(dict.fromkeys(sorted(others), _Named))
+    return None if kind is None else msgspec.json.Decoder(kind).decode
 
 
 def _beside(envelope: Envelope) -> set[str]:
@@ -266,7 +294,7 @@ def _struct_of(tree: dict[str, Any]) -> type[Struct]:
 
 
 def _getter(envelope: Envelope, path: Path) -> Callable[[Any], Any] | None:
-    """Make what gives the value at a path of what `_event_type` made; None for the empty one."""
+    """Make what gives the value at a path of what `_decoder` reads; None for the empty one."""
     if path and not envelope.features:
         return attrgetter(f"o{sorted(_beside(envelope)).index(path[0])}")
     tree, fields = _tree(envelope), []
@@ -274,14 +302,6 @@ def _getter(envelope: Envelope, path: Path) -> Callable[[Any], Any] | None:
         fields.append(f"f{list(tree).index(name)}")
         tree = tree[name]
     return attrgetter(".".join(fields)) if fields else None
-
-
-def _itself(event: Any) -> Any:
-    return event
-
-
-def _nothing(event: Any) -> None:
-    return None
 
 
 def _at(value: Any, path: Path, problems: list[Problem], expected: str) -> Any:

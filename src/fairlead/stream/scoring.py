@@ -6,8 +6,7 @@ The same for the loop and for Lambda. Layer L3; imports msgspec and what predict
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 from time import perf_counter_ns
 from typing import Any
 
@@ -100,6 +99,13 @@ class Team:
     sticky: Sticky | None = None
     on_run: Callable[[Run], None] = lambda run: None
     on_canary: Callable[[int, int, int], None] = lambda events, failed, each_ns: None
+    _heads: dict[str, bytes] = field(default_factory=dict, repr=False)
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether no code of the user's runs, which may take any time."""
+        members = filter(None, (self.stable, self.canary))
+        return all(one.variant.engine == "onnx" and one.predictor.manifest.code is None for one in members)
 
     def score(self, records: Sequence[Record], *, gives_up: bool) -> list[Scored | Reason]:
         """Answer a batch.
@@ -119,10 +125,12 @@ class Team:
             When the model raises for every event, and `gives_up` is false.
         """
         read = self.stable.reader.read(records)
+        canarys = self._canarys(records, read.rows, read.places)
+        if not (read.refused or canarys):
+            return self._predict(self.stable, read.rows, read.events, 0, gives_up)
         found: list[Scored | Reason | None] = [None] * len(records)
         for place, reason in read.refused.items():
             found[place] = reason
-        canarys = self._canarys(records, read.rows, read.places)
         if canarys:
             self._ask_canary(records, canarys, found)
         left = [(at, place) for at, place in enumerate(read.places) if found[place] is None]
@@ -177,7 +185,15 @@ class Team:
         took_ns = perf_counter_ns() - start
         self.on_run(Run(member.variant.version, len(rows) - len(late), n_refused + len(late), took_ns))
         if not late:
-            return [self._told(member, answer, event) for answer, event in zip(answers, events, strict=True)]
+            version = member.variant.version
+            if self.envelope.id:
+                name = self.envelope.id[-1]
+                for answer, event in zip(answers, events, strict=True):
+                    answer[name] = event.id  # type: ignore[index]  # none is None
+            return [
+                Scored(answer, version, event.partition_key)  # type: ignore[arg-type]
+                for answer, event in zip(answers, events, strict=True)
+            ]
         return [
             late[i] if i in late else self._told(member, answer, event)
             for i, (answer, event) in enumerate(zip(answers, events, strict=True))
@@ -200,15 +216,16 @@ class Team:
         ----------
         key : of the event.
         """
-        head = _head(self.name, scored.version, self.envelope.results)
+        head = self._heads.get(scored.version) or self._head(scored.version)
         # The same as of `wrapped` and its key together, in a third of the time.
-        return Message(b"".join((head, _encode(scored.results), _KEY, _encode(key), b"}")), key, scored.partition_key)
+        data = b"%b%b%b%b}" % (head, _encode(scored.results), _KEY, _encode(key))
+        return Message(data, key, scored.partition_key)
 
-
-@lru_cache(maxsize=16)
-def _head(name: str, version: str, results: str) -> bytes:
-    """Begin an answer, up to its results."""
-    return _encode({MODEL: name, VERSION: version})[:-1] + b"," + _encode(results) + b":"
+    def _head(self, version: str) -> bytes:
+        """Begin an answer, up to its results."""
+        told = _encode({MODEL: self.name, VERSION: version})
+        head = self._heads[version] = told[:-1] + b"," + _encode(self.envelope.results) + b":"
+        return head
 
 
 def _answers(member: Member, rows: Sequence[Row], gives_up: bool) -> tuple[Sequence[Answer | None], dict[int, Reason]]:
