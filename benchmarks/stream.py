@@ -36,7 +36,7 @@ from fairlead.stream.broker import SourceOptions
 from fairlead.stream.brokers import memory, open_sink, open_source
 from fairlead.stream.consumer import Consumer
 from fairlead.stream.dead_letters import DeadLetters
-from fairlead.stream.events import Envelope
+from fairlead.stream.envelope import Envelope
 from fairlead.stream.models import Models
 from fairlead.stream.progress import Progress
 from fairlead.stream.records import Message

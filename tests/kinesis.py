@@ -24,10 +24,19 @@ from typing import Any
 
 import pytest
 
-from registry import GUARD, S3Server, clean_environ, free_port, need
+from registry import GUARD, Process, clean_environ, free_port, need
 
 HOME = Path(__file__).parent / "kinesalite"
 START_S = 30
+# moto loses records that two clients put at once, and gives a lease to both that want it; so it is asked one thing at a
+# time.
+MOTO = """
+import sys
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import run_simple
+
+run_simple("127.0.0.1", int(sys.argv[1]), DomainDispatcherApplication(create_backend_app))
+"""
 END_S = 20
 _NUMBERS = itertools.count()
 
@@ -254,11 +263,15 @@ def own_kinesalite(tmp_path: Path) -> Iterator[Kinesalite]:
 
 
 @pytest.fixture(scope="session")
-def moto_kinesis(s3_server: S3Server) -> Iterator[KinesisServer]:
+def moto_kinesis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KinesisServer]:
     """Give moto's Kinesis and DynamoDB."""
-    server = KinesisServer(s3_server.url)
+    need("moto", "boto3")
+    port = free_port()
+    process = Process(["-c", MOTO, str(port)], port, {}, "/moto-api/", tmp_path_factory.mktemp("moto"))
+    server = KinesisServer(process.url)
     yield server
     server.close()
+    process.end()
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from fairlead.bundle.build import BuildOptions
 from fairlead.bundle.read import open_bundle
 from fairlead.repository.deployments import Deployment, Variant
 from fairlead.schema import Schema
-from fairlead.stream.events import Envelope
+from fairlead.stream.envelope import Envelope
 from fairlead.stream.models import Models, load
 from fairlead.stream.records import Record
 from fairlead.stream.scoring import Member

@@ -35,6 +35,14 @@ EVENTS, PREDICTIONS, DEAD_LETTERS = "ride_events", "ride_predictions", "ride_dea
 START_S, WORK_S, CHUNK = 60, 300, 500
 ENVELOPE = {"FAIRLEAD_STREAM_FEATURES": "ride", "FAIRLEAD_STREAM_ID": "ride_id"}
 BAD = [b"not JSON", b'{"ride": [130, 205], "ride_id": 1}', b'{"ride": {"PULocationID": "130"}, "ride_id": 2}']
+# moto's Kinesis loses records that two clients put at once; so it is asked one thing at a time.
+SERVER = """
+import sys
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import run_simple
+
+run_simple(sys.argv[1], int(sys.argv[2]), DomainDispatcherApplication(create_backend_app))
+"""
 console = Console(highlight=False, soft_wrap=True)
 
 
@@ -53,8 +61,7 @@ def kinesis(log: Path) -> Iterator[None]:
         return
     port = free_port()
     with log.open("wb") as output:
-        command = [sys.executable, "-m", "moto.server", "-H", HOST, "-p", str(port)]
-        server = subprocess.Popen(command, stdout=output, stderr=output)
+        server = subprocess.Popen([sys.executable, "-c", SERVER, HOST, str(port)], stdout=output, stderr=output)
     os.environ |= {
         "AWS_ENDPOINT_URL_KINESIS": f"http://{HOST}:{port}",
         "AWS_DEFAULT_REGION": REGION,

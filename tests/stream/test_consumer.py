@@ -18,7 +18,7 @@ from fairlead.stream.broker import SourceOptions, Unpublished
 from fairlead.stream.brokers.memory import MemorySink, MemorySource, Stream
 from fairlead.stream.consumer import Consumer
 from fairlead.stream.dead_letters import DeadLetters
-from fairlead.stream.events import Envelope
+from fairlead.stream.envelope import Envelope
 from fairlead.stream.models import Models
 from fairlead.stream.overflow import Overflow, Stored, open_overflow
 from fairlead.stream.progress import Progress, Step

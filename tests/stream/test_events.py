@@ -17,7 +17,8 @@ from fairlead.config import StreamSettings
 from fairlead.errors import ConfigError
 from fairlead.predict.intake import Intake
 from fairlead.schema import Problem, Schema
-from fairlead.stream.events import Envelope, Event, Events, Reader, Reason
+from fairlead.stream.envelope import Envelope
+from fairlead.stream.events import Event, Events, Reader, Reason
 from streams import record
 
 FEATURES = [

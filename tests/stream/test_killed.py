@@ -17,7 +17,7 @@ from redis_server import RedisServer
 
 RECORDS, KILLS = 10_000, 100
 # Of a consumer that takes longest to start, since it has three clients of AWS to make.
-KILLS_ON_KINESIS = 40
+KILLS_ON_KINESIS = 20
 HOME = {"size": 100.0, "rooms": 3, "town": "Delft"}
 EVENTS = [json.dumps({"home": HOME | {"size": 20.0 + i % 150}, "id": i}) for i in range(RECORDS)]
 _decode = msgspec.json.Decoder(msgspec.defstruct("Answer", [("idempotency_key", str), ("prediction", Any)])).decode

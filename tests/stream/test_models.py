@@ -13,7 +13,7 @@ from fairlead.monitor.metrics import Metrics
 from fairlead.monitor.run_directory import prepare_directory, remove_directory
 from fairlead.repository.deployments import Deployment
 from fairlead.repository.rollback import Counts
-from fairlead.stream.events import Envelope
+from fairlead.stream.envelope import Envelope
 from fairlead.stream.models import Models
 from streams import Pricers, event, models_of, record, variant
 

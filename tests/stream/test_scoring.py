@@ -9,7 +9,8 @@ import pytest
 
 from fairlead.errors import ModelFailed
 from fairlead.repository.traffic import Sticky, bucket
-from fairlead.stream.events import Envelope, Reason
+from fairlead.stream.envelope import Envelope
+from fairlead.stream.events import Reason
 from fairlead.stream.records import Message, Record
 from fairlead.stream.scoring import Run, Scored, Team
 from streams import Pricers, event, member, record

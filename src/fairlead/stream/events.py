@@ -1,36 +1,27 @@
-"""What is in an event: the features somewhere in it, what tells it apart, what it is parted by.
+"""Events become rows, with what tells each apart and what it is parted by, or reasons why not.
 
-An event whose features are a part of it is read by msgspec in two steps, without an object in between; only what that
-refuses is looked at in Python, to tell all that is wrong.
+A batch is read by msgspec alone; only what that refuses is looked at in Python, to tell all that is wrong.
 
 Layer L3; imports msgspec and what checks records.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from hashlib import sha256
-from itertools import repeat
-from operator import attrgetter
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from fairlead.config import StreamSettings
-from fairlead.errors import ConfigError
 from fairlead.predict.intake import Intake
 from fairlead.predict.validate import Row, child_path, type_name
 from fairlead.schema import Problem
+from fairlead.stream.envelope import Envelope, Named, Opened, Opener, Path
 from fairlead.stream.records import Record
 
-# What every answer has besides its results.
-MODEL, VERSION, IDEMPOTENCY_KEY = "model", "version", "idempotency_key"
-Path = tuple[str, ...]
-_Named = str | int
-Decode = Callable[[bytes], Any]
+Open = Callable[[Iterable[bytes]], Opened]
 _NAMED = "a string or an integer"
 # Batches that are read the other way after one that could not be read the quickest.
 _READS_WITHOUT = 100
@@ -52,59 +43,6 @@ class Reason(Struct, frozen=True):
     problems: tuple[Problem, ...] = ()
 
 
-@dataclass(frozen=True)
-class Envelope:
-    """Where in an event things are, as names one below the other, and how answers are wrapped.
-
-    Parameters
-    ----------
-    features : of the record of features; empty where the event is that record.
-    id : of what tells events apart, empty for nothing.
-    partition_key : of what parts answers, empty for nothing.
-    results : the name under which outputs and id are in an answer.
-    """
-
-    features: Path = ()
-    id: Path = ()
-    partition_key: Path = ()
-    results: str = "prediction"
-
-    @classmethod
-    def of(cls, settings: StreamSettings) -> Envelope:
-        """Take it from the settings.
-
-        Raises
-        ------
-        ConfigError
-            When two things have one place.
-        """
-        features, id_, key = (
-            tuple(place.split(".")) if place else ()
-            for place in (settings.features, settings.id, settings.partition_key)
-        )
-        if settings.results in (MODEL, VERSION, IDEMPOTENCY_KEY):
-            raise ConfigError(f"results: expected another name than {settings.results}, which an answer has already")
-        for name, place in (("id", id_), ("partition_key", key)):
-            for other in filter(None, (features, id_, key)):
-                if place and place != other and place == other[: len(place)]:
-                    raise ConfigError(
-                        f"{name}: expected one value at {'.'.join(place)}, but {'.'.join(other)} is there"
-                    )
-            if place and features and place[: len(features)] == features:
-                raise ConfigError(f"{name}: expected another place than {'.'.join(place)}, where the features are")
-        return cls(features, id_, key, settings.results)
-
-    def check_outputs(self, outputs: Sequence[str]) -> None:
-        """Refuse an id that would be in the place of an output.
-
-        Raises
-        ------
-        ConfigError
-        """
-        if self.id and self.id[-1] in outputs:
-            raise ConfigError(f"id: {self.id[-1]} is an output of the model too: give that another name with --output")
-
-
 class Event(Struct, frozen=True, gc=False):
     """What was read from an event besides its features.
 
@@ -114,7 +52,7 @@ class Event(Struct, frozen=True, gc=False):
     partition_key : of the answer.
     """
 
-    id: _Named | None
+    id: Named | None
     partition_key: str
 
 
@@ -151,23 +89,20 @@ class Reader:
         self._envelope = envelope
         self._max_bytes = max_record_bytes
         # Where msgspec cannot, every event is read the slow way.
-        self._decode_known = _decoder(envelope, partial(intake.row_type, takes_unseen=False), intake)
-        self._decode = _decoder(envelope, intake.row_type, intake)
+        self._known = Opener(envelope, intake, takes_unseen=False).open
+        self._any = Opener(envelope, intake, takes_unseen=True).open
         self._reads_until_known = 0
-        self._features = _getter(envelope, envelope.features)
-        self._id = _getter(envelope, envelope.id)
-        self._key = _getter(envelope, envelope.partition_key)
 
     def read(self, records: Sequence[Record]) -> Events:
         """Read the events of a batch; never raises for what is in them."""
-        if (all_at_once := self._known(records) or self._quick(records, self._decode)) is not None:
+        if (all_at_once := self._quickest(records) or self._quick(records, self._any)) is not None:
             return Events(*all_at_once, list(range(len(records))))
         rows: list[Row] = []
         events: list[Event] = []
         places: list[int] = []
         refused: dict[int, Reason] = {}
         for place, record in enumerate(records):
-            read = self._quick([record], self._decode) or self._slow(record)
+            read = self._quick([record], self._any) or self._slow(record)
             if isinstance(read, Reason):
                 refused[place] = read
             else:
@@ -176,31 +111,28 @@ class Reader:
                 places.append(place)
         return Events(rows, events, places, refused)
 
-    def _known(self, records: Sequence[Record]) -> tuple[list[Row], list[Event]] | None:
-        """Read events without a word that is not known; those that have some are not tried so for a while."""
+    def _quickest(self, records: Sequence[Record]) -> tuple[list[Row], list[Event]] | None:
+        """Read events without a word that is not known; after a batch with one it is not tried for a while."""
         if self._reads_until_known:
             self._reads_until_known -= 1
             return None
-        found = self._quick(records, self._decode_known)
+        found = self._quick(records, self._known)
         if found is None:
             self._reads_until_known = _READS_WITHOUT
         return found
 
-    def _quick(self, records: Sequence[Record], decode: Decode | None) -> tuple[list[Row], list[Event]] | None:
+    def _quick(self, records: Sequence[Record], opener: Open | None) -> tuple[list[Row], list[Event]] | None:
         """Read events of the expected form, None when one has any other."""
-        if decode is None or max((len(record.data) for record in records), default=0) > self._max_bytes:
+        if opener is None or max((len(record.data) for record in records), default=0) > self._max_bytes:
             return None
         try:
-            decoded = [decode(record.data) for record in records]
+            features, ids, keys = opener(record.data for record in records)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        rows = self._intake.rows(decoded if self._features is None else list(map(self._features, decoded)))
+        rows = self._intake.rows(features)
         if rows is None:
             return None
-        ids = repeat(None) if self._id is None else map(self._id, decoded)
-        keys = repeat(None) if self._key is None else map(self._key, decoded)
-        events = [Event(id_, _part(record, id_, key)) for record, id_, key in zip(records, ids, keys, strict=False)]
-        return rows, events
+        return rows, [Event(id_, _part(record, id_, key)) for record, id_, key in zip(records, ids, keys, strict=False)]
 
     def _slow(self, record: Record) -> tuple[list[Row], list[Event]] | Reason:
         """Read any event, and tell all that is wrong with it."""
@@ -242,7 +174,7 @@ class Reader:
         return [Problem(at + problem.alone().path[1:], problem.expected, problem.got) for problem in problems]
 
 
-def _part(record: Record, id_: _Named | None, key: _Named | None) -> str:
+def _part(record: Record, id_: Named | None, key: Named | None) -> str:
     named = id_ if key is None else key
     text = record.partition_key if named is None else str(named)
     # What parts alike may be told shorter; a key of Kinesis has 256 characters at most.
@@ -252,56 +184,6 @@ def _part(record: Record, id_: _Named | None, key: _Named | None) -> str:
 def _invalid(problems: Sequence[Problem]) -> Reason:
     each = tuple(dict.fromkeys(problems))  # what is missing, of which two things are parts, is told once
     return Reason("invalid", "; ".join(map(str, each[:3])), each)
-
-
-def _decoder(
-    envelope: Envelope, row_type: Callable[[dict[str, Any]], type[Struct] | None], intake: Intake
-) -> Decode | None:
-    """Make what reads an event down to its features, its id and its partition key; None where that cannot be."""
-    others = _beside(envelope)
-    if envelope.features:
-        kind = row_type({})
-        kind = None if kind is None else _struct_of(_tree(envelope, kind))
-    elif any(len(path) > 1 for path in (envelope.id, envelope.partition_key)) or not others.isdisjoint(
-        intake.schema.names
-    ):
-        return None
-    else:
-        kind = row_type(dict.fromkeys(sorted(others), _Named))
-    return None if kind is None else msgspec.json.Decoder(kind).decode
-
-
-def _beside(envelope: Envelope) -> set[str]:
-    """Name what is beside the features in an event that has them at its top."""
-    return {path[0] for path in (envelope.id, envelope.partition_key) if path}
-
-
-def _tree(envelope: Envelope, row_type: Any = None) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for path, kind in ((envelope.features, row_type), (envelope.id, _Named), (envelope.partition_key, _Named)):
-        branch = tree
-        for name in path[:-1]:
-            branch = branch.setdefault(name, {})
-        if path:
-            branch[path[-1]] = kind
-    return tree
-
-
-def _struct_of(tree: dict[str, Any]) -> type[Struct]:
-    fields = [(f"f{i}", _struct_of(kind) if isinstance(kind, dict) else kind) for i, kind in enumerate(tree.values())]
-    rename = {f"f{i}": name for i, name in enumerate(tree)}
-    return msgspec.defstruct("Event", fields, rename=rename, frozen=True, gc=False)
-
-
-def _getter(envelope: Envelope, path: Path) -> Callable[[Any], Any] | None:
-    """Make what gives the value at a path of what `_decoder` reads; None for the empty one."""
-    if path and not envelope.features:
-        return attrgetter(f"o{sorted(_beside(envelope)).index(path[0])}")
-    tree, fields = _tree(envelope), []
-    for name in path:
-        fields.append(f"f{list(tree).index(name)}")
-        tree = tree[name]
-    return attrgetter(".".join(fields)) if fields else None
 
 
 def _at(value: Any, path: Path, problems: list[Problem], expected: str) -> Any:
@@ -319,7 +201,7 @@ def _at(value: Any, path: Path, problems: list[Problem], expected: str) -> Any:
     return value
 
 
-def _name_at(value: Any, path: Path, problems: list[Problem]) -> _Named | None:
+def _name_at(value: Any, path: Path, problems: list[Problem]) -> Named | None:
     """Give what tells an event apart, None where nothing does, or tell what is there instead."""
     if not path:
         return None
@@ -333,7 +215,7 @@ def _name_at(value: Any, path: Path, problems: list[Problem]) -> _Named | None:
 
 def _without(features: dict[str, Any], envelope: Envelope, names: Sequence[str]) -> dict[str, Any]:
     """Leave out of a record what is no feature of it but its id or its partition key."""
-    others = _beside(envelope).difference(names)
+    others = envelope.beside.difference(names)
     return {name: value for name, value in features.items() if name not in others} if others else features
 
 

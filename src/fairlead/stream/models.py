@@ -23,7 +23,7 @@ from fairlead.repository.deployments import Deployment, Variant
 from fairlead.repository.rollback import Counts, Tally
 from fairlead.repository.threads import in_thread
 from fairlead.repository.traffic import Sticky, check_sticky
-from fairlead.stream.events import Envelope
+from fairlead.stream.envelope import Envelope
 
 if TYPE_CHECKING:
     from fairlead.monitor.metrics import Metrics

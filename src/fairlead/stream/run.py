@@ -33,7 +33,7 @@ from fairlead.stream.broker import Sink, Source, SourceOptions
 from fairlead.stream.brokers import open_sink, open_source
 from fairlead.stream.consumer import Consumer
 from fairlead.stream.dead_letters import DeadLetters
-from fairlead.stream.events import Envelope
+from fairlead.stream.envelope import Envelope
 from fairlead.stream.models import Models
 from fairlead.stream.overflow import open_overflow
 from fairlead.stream.progress import Progress, Status

@@ -18,7 +18,8 @@ from fairlead.predict.predictor import Answer, Predictor
 from fairlead.predict.validate import Row
 from fairlead.repository.deployments import Variant
 from fairlead.repository.traffic import Sticky, feature_key, goes_to_canary, place_of
-from fairlead.stream.events import IDEMPOTENCY_KEY, MODEL, VERSION, Envelope, Event, Reader, Reason
+from fairlead.stream.envelope import IDEMPOTENCY_KEY, MODEL, VERSION, Envelope
+from fairlead.stream.events import Event, Reader, Reason
 from fairlead.stream.records import Message, Record
 
 _encode = msgspec.json.Encoder().encode
@@ -191,7 +192,7 @@ class Team:
                 for answer, event in zip(answers, events, strict=True):
                     answer[name] = event.id  # type: ignore[index]  # none is None
             return [
-                Scored(answer, version, event.partition_key)  # type: ignore[arg-type]
+                Scored(answer, version, event.partition_key)  # type: ignore[arg-type]  # none is None
                 for answer, event in zip(answers, events, strict=True)
             ]
         return [

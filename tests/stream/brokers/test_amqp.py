@@ -7,23 +7,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import pytest
 from aio_pika.abc import AbstractChannel
 
 from fairlead.errors import BrokerError, BrokerUnavailable, ConfigError
-from fairlead.stream.broker import Sink, Source, SourceOptions, Unpublished
+from fairlead.stream.broker import SourceOptions, Unpublished
 from fairlead.stream.brokers import open_sink, open_source
 from fairlead.stream.brokers.amqp.source import Tags
 from fairlead.stream.records import Message, Record
 from proxy import proxy_to
 from rabbitmq import RabbitServer, put
+from reading import reading, received, received_until_away, until, writing
 
 T = TypeVar("T")
-WAIT_S = 30
 # A copy that takes what it can get, says so, and works on it until it is ended.
 HOLDER = """
 import asyncio, sys
@@ -40,53 +39,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-@asynccontextmanager
-async def reading(url: str, **options: Any) -> AsyncIterator[Source]:
-    source = open_source(url, SourceOptions(**options))
-    await source.start()
-    try:
-        yield source
-    finally:
-        await source.close()
-
-
-@asynccontextmanager
-async def writing(url: str) -> AsyncIterator[Sink]:
-    sink = open_sink(url, {})
-    await sink.start()
-    try:
-        yield sink
-    finally:
-        await sink.close()
-
-
-async def received(source: Source, count: int, *, commit: bool = True) -> list[Record]:
-    """Receive so many records, over whatever a broker that is away raises."""
-    records: list[Record] = []
-    async with asyncio.timeout(WAIT_S):
-        while len(records) < count:
-            try:
-                some = await source.receive(count - len(records), 0.05)
-            except BrokerUnavailable:
-                continue
-            if commit:
-                await source.commit(some)
-            records += some
-    return records
-
-
-async def received_until_away(source: Source, records: list[Record]) -> None:
-    async with asyncio.timeout(WAIT_S):
-        while True:
-            records += await source.receive(10, 0)
-
-
-async def until(holds: Callable[[], object]) -> None:
-    async with asyncio.timeout(WAIT_S):
-        while not holds():
-            await asyncio.sleep(0.02)
 
 
 def asked(server: RabbitServer, ask: Callable[[AbstractChannel], Awaitable[T]]) -> T:

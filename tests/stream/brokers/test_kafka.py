@@ -7,67 +7,30 @@ import gc
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import pytest
 
+import stories
 from fairlead.errors import BrokerError, BrokerUnavailable, ConfigError
-from fairlead.stream.broker import Sink, Source, SourceOptions, Unpublished
+from fairlead.stream.broker import Source, SourceOptions, Unpublished
 from fairlead.stream.brokers import open_sink, open_source
-from fairlead.stream.records import Message, Record
+from fairlead.stream.records import Message
 from kafka_cluster import COORDINATOR_NOT_AVAILABLE, JOIN_GROUP, NOT_LEADER, OFFSET_COMMIT, PRODUCE, KafkaCluster
+from stories import data, messages, received, run, sink_of, until
 
 pytestmark = pytest.mark.xdist_group("kafka_cluster")
 
-WAIT_S = 30.0
 # A real broker takes no lease below 6 s; the mock takes any.
 LEASE_S = 1.0
 
 
-def run(story: Callable[[AsyncExitStack], Awaitable[None]]) -> None:
-    async def told() -> None:
-        async with asyncio.timeout(WAIT_S), AsyncExitStack() as stack:
-            await story(stack)
-
-    asyncio.run(told())
-
-
 async def source_of(stack: AsyncExitStack, address: str, **options: Any) -> Source:
     group = address.rpartition("/")[2]  # one for each test
-    source = open_source(address, SourceOptions(**{"lease_s": LEASE_S, "group": group, **options}))
-    stack.push_async_callback(source.close)
-    await source.start()
+    source: Source = await stories.source_of(stack, address, **{"lease_s": LEASE_S, "group": group, **options})
     return source
-
-
-async def sink_of(stack: AsyncExitStack, address: str) -> Sink:
-    sink = open_sink(address, {})
-    stack.push_async_callback(sink.close)
-    await sink.start()
-    return sink
-
-
-async def received(source: Source, count: int, max_records: int = 100) -> list[Record]:
-    records: list[Record] = []
-    while len(records) < count:
-        with suppress(BrokerUnavailable):  # as the loop does, which asks again
-            records += await source.receive(min(max_records, count - len(records)), 0.05)
-    return records
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    while not is_so():
-        await asyncio.sleep(0.02)
-
-
-def messages(count: int, *, partition_keys: int = 1, first: int = 0) -> list[Message]:
-    return [Message(b"%d" % number, f"in/{number}", f"p{number % partition_keys}") for number in range(first, count)]
-
-
-def data(records: Sequence[Record]) -> list[int]:
-    return [int(record.data) for record in records]
 
 
 def test_goes_out_and_comes_in_with_its_key_headers_and_order(kafka_cluster: KafkaCluster) -> None:

@@ -6,70 +6,25 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
-from typing import Any
 
 import pytest
 
 from fairlead.errors import BrokerError, BrokerUnavailable, ConfigError
-from fairlead.stream.broker import Sink, Source, SourceOptions, Unpublished
+from fairlead.stream.broker import Source, SourceOptions, Unpublished
 from fairlead.stream.brokers import open_sink, open_source
 from fairlead.stream.records import Message, Record
 from nats_server import NatsServer, started_nats
+from stories import WAIT_S, data, messages, received, run, sink_of, source_of, until
 
 pytestmark = pytest.mark.xdist_group("nats_server")
-
-WAIT_S = 15.0
-
-
-def run(story: Callable[[AsyncExitStack], Awaitable[None]]) -> None:
-    async def told() -> None:
-        async with asyncio.timeout(WAIT_S), AsyncExitStack() as stack:
-            await story(stack)
-
-    asyncio.run(told())
-
-
-async def source_of(stack: AsyncExitStack, address: str, **options: Any) -> Any:
-    source: Source = open_source(address, SourceOptions(**options))
-    stack.push_async_callback(source.close)
-    await source.start()
-    return source
-
-
-async def sink_of(stack: AsyncExitStack, address: str) -> Sink:
-    sink = open_sink(address, {})
-    stack.push_async_callback(sink.close)
-    await sink.start()
-    return sink
-
-
-async def received(source: Source, count: int, max_records: int = 100) -> list[Record]:
-    records: list[Record] = []
-    while len(records) < count:
-        with suppress(BrokerUnavailable):  # as the loop does, which asks again
-            records += await source.receive(min(max_records, count - len(records)), 0.05)
-    return records
 
 
 async def nothing_comes(source: Source, wait_s: float) -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(wait_s):
             await source.receive(1, 0)
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    while not is_so():
-        await asyncio.sleep(0.02)
-
-
-def messages(count: int, *, first: int = 0) -> list[Message]:
-    return [Message(b"%d" % number, f"in/{number}", "p") for number in range(first, count)]
-
-
-def data(records: Sequence[Record]) -> list[int]:
-    return [int(record.data) for record in records]
 
 
 def test_goes_out_and_comes_in_with_its_key_headers_and_order(nats_server: NatsServer) -> None:

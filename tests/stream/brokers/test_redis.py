@@ -6,9 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import msgspec
 import pytest
@@ -18,10 +16,10 @@ from fairlead.stream.broker import Sink, Source, SourceOptions, Unpublished
 from fairlead.stream.brokers import open_sink, open_source
 from fairlead.stream.records import Message, Record
 from proxy import proxy_to
+from reading import WAIT_S, reading, received, received_until_away, until, writing
 from redis_server import PASSWORD, QUOTED, RedisServer
 
 GROUP = "fairlead"
-WAIT_S = 15
 # A copy that takes what it can get, says so, and works on it until it is ended.
 HOLDER = """
 import asyncio, sys
@@ -40,50 +38,9 @@ asyncio.run(main())
 """
 
 
-@asynccontextmanager
-async def reading(url: str, **options: Any) -> AsyncIterator[Source]:
-    source = open_source(url, SourceOptions(**options))
-    await source.start()
-    try:
-        yield source
-    finally:
-        await source.close()
-
-
-@asynccontextmanager
-async def writing(url: str) -> AsyncIterator[Sink]:
-    sink = open_sink(url, {})
-    await sink.start()
-    try:
-        yield sink
-    finally:
-        await sink.close()
-
-
 async def started_and_published(sink: Sink, message: Message) -> None:
     await sink.start()
     await sink.publish([message])
-
-
-async def received(source: Source, count: int, *, commit: bool = True) -> list[Record]:
-    """Receive so many records, over whatever a broker that is away raises."""
-    records: list[Record] = []
-    async with asyncio.timeout(WAIT_S):
-        while len(records) < count:
-            try:
-                some = await source.receive(count - len(records), 0.05)
-            except BrokerUnavailable:
-                continue
-            if commit:
-                await source.commit(some)
-            records += some
-    return records
-
-
-async def received_until_away(source: Source, records: list[Record]) -> None:
-    async with asyncio.timeout(WAIT_S):
-        while True:
-            records += await source.receive(10, 0)
 
 
 async def persistently(call: Callable[[], Awaitable[None]]) -> None:
@@ -93,12 +50,6 @@ async def persistently(call: Callable[[], Awaitable[None]]) -> None:
                 return await call()
             except BrokerUnavailable:
                 await asyncio.sleep(0.02)
-
-
-async def until(holds: Callable[[], object]) -> None:
-    async with asyncio.timeout(WAIT_S):
-        while not holds():
-            await asyncio.sleep(0.02)
 
 
 def add(server: RedisServer, stream: str, count: int, first: int = 0) -> list[bytes]:

@@ -18,7 +18,8 @@ from fairlead.errors import BrokerUnavailable, ModelFailed
 from fairlead.stream.aws_lambda.kinesis_events import Batch
 from fairlead.stream.aws_lambda.outlets import Outlet
 from fairlead.stream.dead_letters import DeadLetters
-from fairlead.stream.events import IDEMPOTENCY_KEY, Reason
+from fairlead.stream.envelope import IDEMPOTENCY_KEY
+from fairlead.stream.events import Reason
 from fairlead.stream.overflow import Overflow
 from fairlead.stream.records import Message, Record
 from fairlead.stream.scoring import Scored, Team

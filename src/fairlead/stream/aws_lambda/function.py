@@ -56,7 +56,7 @@ class Function:
         if self._is_set_for_events or find_spec("mangum") is None:
             self._batches  # noqa: B018  # loads
         else:
-            self._web  # noqa: B018
+            self._web  # noqa: B018  # loads
 
     def close(self) -> None:
         """Let go of connections and of the event loop; Lambda itself just ends the process."""

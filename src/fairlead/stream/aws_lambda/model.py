@@ -12,7 +12,7 @@ from fairlead.bundle.sources import default_source
 from fairlead.errors import ConfigError
 from fairlead.repository.deployments import Variant
 from fairlead.repository.finder import deployment_of, is_bundle
-from fairlead.stream.events import Envelope
+from fairlead.stream.envelope import Envelope
 from fairlead.stream.models import chosen_model, load
 from fairlead.stream.scoring import Team
 
