@@ -77,3 +77,10 @@ def test_options_that_a_broker_does_not_have_are_refused() -> None:
         address.check_options("db", "tls")
     with pytest.raises(ConfigError, match="no such option: db; known are none"):
         address.check_options()
+
+
+@pytest.mark.parametrize(
+    "text", ["amqp:me:s3cret@host/q", "amqp:/me:s3cret@host/q", "me:s3cret@host/q", "redis://me:s3/cret@host"]
+)
+def test_a_login_in_what_is_no_address_is_not_shown(text: str) -> None:
+    assert "s3" not in shown(text)

@@ -11,7 +11,7 @@ import pytest
 from fairlead.config import CacheSettings, ModelSettings, Settings, ShadowSettings, StreamSettings
 from fairlead.errors import BrokerError, ConfigError, ServeError
 from fairlead.stream.models import chosen_model
-from fairlead.stream.run import run
+from fairlead.stream.run import _stream_of, run
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +86,7 @@ def settings(folder: Path, **more: Any) -> StreamSettings:
         ({"dead_letter": None}, "--dead-letter: expected an address"),
         ({"from_": "memory://a", "to": "memory://a"}, "--to: expected another stream than --from"),
         (
-            {"from_": "redis://me:s3cret@h/a?db=1", "dead_letter": "redis://h/a"},
+            {"from_": "redis://me:s3cret@h/a", "dead_letter": "redis://h/a"},
             "--dead-letter: expected another stream",
         ),
         ({"to": "pigeon://me:s3cret@loft/x"}, "pigeon://loft/x: no such broker"),
@@ -138,3 +138,9 @@ def test_what_is_no_bundle_or_no_stream_ends_it(bundle: Path, tmp_path: Path) ->
         run(ModelSettings(str(bundle)), settings(tmp_path), CacheSettings())
     with pytest.raises(ServeError, match="cannot listen"):
         run(ModelSettings(str(bundle)), settings(tmp_path, host="256.0.0.1"), CacheSettings())
+
+
+def test_streams_of_two_databases_are_two() -> None:
+    one, other = "redis://h/rides?db=0&maxlen=5", "redis://h/rides?db=1"
+    assert _stream_of(one) != _stream_of(other)
+    assert _stream_of(one) == _stream_of("redis://me:x@h/rides?db=0")

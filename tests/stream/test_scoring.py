@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ from fairlead.repository.traffic import Sticky, bucket
 from fairlead.stream.envelope import Envelope
 from fairlead.stream.events import Reason
 from fairlead.stream.records import Message, Record
-from fairlead.stream.scoring import Run, Scored, Team
+from fairlead.stream.scoring import Run, Scored, Team, _answers
 from streams import Pricers, event, member, record
 
 ENVELOPE = Envelope((), ("id",))
@@ -165,3 +166,24 @@ def test_what_a_canary_refuses_is_answered_by_the_stable_version(pricers: Pricer
     assert versions(found) == ["1", "2"]
     assert versions(one.score([record(event(1, more=1))], gives_up=False)) == ["1"]
     assert [(events, failed) for events, failed, _ in counted] == [(2, 1), (1, 1)]
+
+
+class Leaves:
+    """A predictor whose model ends the program for one row."""
+
+    def __init__(self, row: Any) -> None:
+        self.row = row
+
+    def answer(self, rows: Any) -> Any:
+        if self.row in rows:
+            raise SystemExit(3)
+        return [{"prediction": 1.0} for _ in rows], {}
+
+
+def test_what_would_end_the_program_is_the_models_failure() -> None:
+    member: Any = SimpleNamespace(predictor=Leaves((1,)), reader=None)
+    answers, late = _answers(member, [(0,), (1,), (2,)], gives_up=False)
+    assert [answer is None for answer in answers] == [False, True, False]
+    assert {place: (reason.code, reason.detail) for place, reason in late.items()} == {
+        1: ("model_failed", "the model raised SystemExit")
+    }

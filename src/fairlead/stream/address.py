@@ -93,6 +93,8 @@ def shown(text: str) -> str:
     'amqp://host/rides?heartbeat=5'
     """
     head, found, rest = text.partition("://")
+    if not found:
+        return text.rpartition("@")[2]  # a login may be in what is no address
     login, at, place = rest.rpartition("@")
     # A password with a slash in it, which should be written as %2F, ends no login for people.
     hides = at and (":" in login or "/" not in login)

@@ -5,6 +5,7 @@ Layer L3; imports nothing third-party.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -71,6 +72,8 @@ class Scorer:
         self._dead_letters = dead_letters
         # What an event takes. The first batch is a thread's, since nobody knows.
         self._each_s: float | None = None
+        # Models of the user's need not be safe for several threads.
+        self._turn = asyncio.Lock()
 
     async def score(self, team: Team, records: Sequence[Record], *, gives_up: bool) -> Batch:
         """Answer a batch.
@@ -86,13 +89,14 @@ class Scorer:
         BrokerUnavailable
             When what is too large cannot be kept now.
         """
-        before_s, start_s = self._each_s, perf_counter()
-        if team.is_compiled and before_s is not None and len(records) * before_s <= _ON_LOOP_S:
-            batch = self._answered(team, records, gives_up)
-        else:
-            batch = await in_thread(partial(self._answered, team, records, gives_up), is_gentle=False)
-        each_s = (perf_counter() - start_s) / len(records)
-        self._each_s = each_s if before_s is None else before_s + (each_s - before_s) * _LAST_SHARE
+        async with self._turn:
+            before_s, start_s = self._each_s, perf_counter()
+            if team.is_compiled and before_s is not None and len(records) * before_s <= _ON_LOOP_S:
+                batch = self._answered(team, records, gives_up)
+            else:
+                batch = await in_thread(partial(self._answered, team, records, gives_up), is_gentle=False)
+            each_s = (perf_counter() - start_s) / len(records)
+            self._each_s = each_s if before_s is None else before_s + (each_s - before_s) * _LAST_SHARE
         if batch.refused:
             # They may have to be written to a disk or to S3.
             batch.dead_letters = await in_thread(partial(self._letters, team, batch.refused))

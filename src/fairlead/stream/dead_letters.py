@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from fairlead.schema import Problem
-from fairlead.stream.events import Reason
+from fairlead.stream.events import Reason, short_key
 from fairlead.stream.overflow import Overflow, Stored
 from fairlead.stream.records import Message, Record
 
@@ -58,7 +58,7 @@ class DeadLetters:
             "version": version,
             "from": self._source,
             "partition": record.partition,
-            "partition_key": record.partition_key,
+            "partition_key": short_key(record.partition_key),
             "arrived_at": None if record.arrived_at_s is None else _rfc3339(record.arrived_at_s),
             "failed_at": _rfc3339(None),
         }
@@ -75,7 +75,7 @@ class DeadLetters:
         return self._message(record, {**few, "data": None, "stored": self._stored(record.data)})
 
     def _message(self, record: Record, told: dict[str, Any]) -> Message:
-        return Message(_encode(told), record.key, record.partition_key)
+        return Message(_encode(told), record.key, short_key(record.partition_key))
 
     def _fits(self, message: Message) -> bool:
         return self._max_bytes is None or message.size_bytes <= self._max_bytes

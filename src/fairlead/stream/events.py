@@ -126,6 +126,9 @@ class Reader:
         if opener is None or max((len(record.data) for record in records), default=0) > self._max_bytes:
             return None
         try:
+            for record in records:
+                if not record.data.isascii():
+                    record.data.decode()  # what is no feature is passed over unseen, and may be no text
             features, ids, keys = opener(record.data for record in records)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
@@ -177,7 +180,11 @@ class Reader:
 def _part(record: Record, id_: Named | None, key: Named | None) -> str:
     named = id_ if key is None else key
     text = record.partition_key if named is None else str(named)
-    # What parts alike may be told shorter; a key of Kinesis has 256 characters at most.
+    return short_key(text)
+
+
+def short_key(text: str) -> str:
+    """Give a partition key of at most 256 characters, as Kinesis has them, that parts alike."""
     return text if len(text) <= _MAX_KEY_CHARACTERS else sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 

@@ -11,6 +11,9 @@ from collections.abc import Sequence
 
 from fairlead.stream.records import Record
 
+# A source that cannot fetch says so again within this time.
+_QUIET_S = 5.0
+
 
 class Inbox:
     """Holds records until they are taken, on one event loop.
@@ -63,7 +66,11 @@ class Inbox:
     async def take(self, max_records: int, max_wait_s: float) -> list[Record]:
         """Wait for a record, and then for more; as `Source.receive`. May be cancelled without a loss."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self._records or self._error is not None or self._is_over)
+            try:
+                async with asyncio.timeout(_QUIET_S):
+                    await self._changed.wait_for(lambda: self._records or self._error is not None or self._is_over)
+            except TimeoutError:
+                return []  # and whoever waits knows that nothing is wrong any more
             if not self._records and self._error is not None:
                 error, self._error = self._error, None
                 raise error

@@ -137,8 +137,9 @@ class _Places:
 
 
 def _stream_of(address: str) -> str:
-    """Leave the options out of an address, and who asks."""
-    return shown(address).partition("?")[0]
+    """Leave out of an address who asks, and the options that do not tell streams apart."""
+    path, _, query = shown(address).partition("?")
+    return "&".join([path, *sorted(one for one in query.split("&") if one.startswith(("db=", "region=")))])
 
 
 class _Service:

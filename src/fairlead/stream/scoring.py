@@ -5,7 +5,7 @@ The same for the loop and for Lambda. Layer L3; imports msgspec and what predict
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter_ns
 from typing import Any
@@ -13,11 +13,12 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from fairlead.errors import ModelFailed
+from fairlead.errors import FairleadError, ModelFailed
 from fairlead.predict.predictor import Answer, Predictor
 from fairlead.predict.validate import Row
 from fairlead.repository.deployments import Variant
 from fairlead.repository.traffic import Sticky, feature_key, goes_to_canary, place_of
+from fairlead.schema import Problem
 from fairlead.stream.envelope import IDEMPOTENCY_KEY, MODEL, VERSION, Envelope
 from fairlead.stream.events import Event, Reader, Reason
 from fairlead.stream.records import Message, Record
@@ -229,10 +230,20 @@ class Team:
         return head
 
 
+def _answered(member: Member, rows: Sequence[Row]) -> tuple[Sequence[Answer | None], Mapping[int, tuple[Problem, ...]]]:
+    """Predict rows; whatever the user's code raises, even what ends a program, is the model's failure."""
+    try:
+        return member.predictor.answer(rows)
+    except FairleadError:
+        raise
+    except BaseException as error:
+        raise ModelFailed(f"the model raised {type(error).__name__}") from error
+
+
 def _answers(member: Member, rows: Sequence[Row], gives_up: bool) -> tuple[Sequence[Answer | None], dict[int, Reason]]:
     """Predict rows together, and alone where the model raises; give the reasons for those without an answer."""
     try:
-        answers, refused = member.predictor.answer(rows)
+        answers, refused = _answered(member, rows)
         return answers, {row: member.reader.refusal(problems) for row, problems in refused.items()}
     except ModelFailed as error:
         if len(rows) == 1:
