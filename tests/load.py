@@ -21,8 +21,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 START_S = 30
 ANSWER_S = 30
 
@@ -127,11 +128,13 @@ def pss_kb(pid: int) -> int | None:
     return int(re.findall(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)[0])
 
 
-def eventually(check: Callable[[], object], within_s: float = 20) -> None:
+def eventually(check: Callable[[], T], within_s: float = 20) -> T:
+    """Ask until the answer is true, and give it."""
     deadline = time.monotonic() + within_s
-    while not check():
+    while not (answer := check()):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+    return answer
 
 
 def status_of(host: str, port: int, path: str) -> int:

@@ -7,12 +7,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
+import pytest
+
 from fairlead.errors import BrokerUnavailable
 from fairlead.stream.broker import Sink, Source, SourceOptions
 from fairlead.stream.brokers import open_sink, open_source
 from fairlead.stream.records import Message, Record
 
 WAIT_S = 30.0
+# Where nobody listens; more than one try and less than a user's patience.
+SOON_S = 6.0
 
 
 def run(story: Callable[[AsyncExitStack], Awaitable[None]]) -> None:
@@ -35,6 +39,20 @@ async def sink_of(stack: AsyncExitStack, address: str) -> Sink:
     stack.push_async_callback(sink.close)
     await sink.start()
     return sink
+
+
+def told_to_be_away(address: str, where: str, secret: str) -> None:
+    """See that a broker where nobody listens is named as such, soon, and without the password."""
+
+    async def story(stack: AsyncExitStack) -> None:
+        for opened in (open_source(address, SourceOptions()), open_sink(address, {})):
+            stack.push_async_callback(opened.close)
+            with pytest.raises(BrokerUnavailable, match=where) as caught:
+                async with asyncio.timeout(SOON_S):
+                    await opened.start()
+            assert secret not in str(caught.value)
+
+    run(story)
 
 
 async def received(source: Source, count: int, max_records: int = 100) -> list[Record]:

@@ -116,6 +116,7 @@ def test_a_long_key_is_told_shorter_and_parts_alike(reader: Any) -> None:
 
 BAD: list[tuple[str, bytes, str, str]] = [
     ("not UTF-8", b'{"size": "\xff"}', "not_utf8", "expected JSON in UTF-8, got another byte at 10"),
+    ("not UTF-8 in what is no feature", b'{"size": 1, "more": "\xff"}', "not_utf8", "got another byte at 21"),
     ("UTF-16", '{"size": 1}'.encode("utf-16"), "not_utf8", "at 0"),
     ("empty", b"", "not_json", "it is empty"),
     ("blank", b" \n", "not_json", "it is empty"),

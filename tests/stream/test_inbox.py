@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from fairlead.errors import BrokerUnavailable
+from fairlead.errors import BrokerError, BrokerUnavailable
 from fairlead.stream.inbox import Inbox
 from fairlead.stream.records import Record
 
@@ -121,17 +121,16 @@ def test_an_error_comes_after_what_came_before_it_and_once() -> None:
     asyncio.run(work())
 
 
-def test_the_end_comes_after_all_was_taken() -> None:
+@pytest.mark.parametrize("error", [BrokerError("no such stream"), RuntimeError("a fault of ours")])
+def test_an_error_for_good_is_heard_at_once_and_ever_after(error: Exception) -> None:
     async def work() -> None:
         inbox = Inbox(10)
-        await inbox.put(some(1, 2))
-        taking = asyncio.create_task(inbox.take(5, 60))
-        await settled()
-        await inbox.end()
-        assert not inbox.is_over
-        assert keys(await taking) == [1, 2]
-        assert inbox.is_over
-        assert await inbox.take(5, 60) == []
+        await inbox.put(some(1))
+        await inbox.fail(error)
+        await inbox.fail(BrokerUnavailable("away"))
+        for _ in range(2):
+            with pytest.raises(type(error), match=str(error)):
+                await inbox.take(5, 0)
 
     asyncio.run(work())
 

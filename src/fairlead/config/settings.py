@@ -117,6 +117,16 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True):
     shadow: ShadowSettings | None = None
     lazy: Switch = False
 
+    def needs_processes(self) -> list[str]:
+        """Name the settings that are set here and need a process which stays, and keeps others beside it."""
+        asked = {
+            "isolation": self.isolation == "process",
+            "refresh_s": self.refresh_s,
+            "canary": self.canary,
+            "shadow": self.shadow,
+        }
+        return [name for name, value in asked.items() if value]
+
 
 class CacheSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Where models from elsewhere are kept, and how long to wait for them.

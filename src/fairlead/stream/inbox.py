@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 
+from fairlead.errors import BrokerUnavailable
 from fairlead.stream.records import Record
 
 # A source that cannot fetch says so again within this time.
-_QUIET_S = 5.0
+_QUIET_S = 10.0
 
 
 class Inbox:
@@ -27,7 +29,6 @@ class Inbox:
         self._max_records = max_records
         self._records: deque[Record] = deque()
         self._error: Exception | None = None
-        self._is_over = False
         self._changed = asyncio.Condition()
 
     def __len__(self) -> int:
@@ -41,15 +42,10 @@ class Inbox:
             self._changed.notify_all()
 
     async def fail(self, error: Exception) -> None:
-        """Have the next `take` that finds nothing else raise an error, once."""
+        """Have `take` raise an error: once it finds nothing else and once only, or from now on when it is for good."""
         async with self._changed:
-            self._error = error
-            self._changed.notify_all()
-
-    async def end(self) -> None:
-        """Tell that no more will come."""
-        async with self._changed:
-            self._is_over = True
+            if not self._is_for_good:
+                self._error = error
             self._changed.notify_all()
 
     async def discard(self, partition: str) -> None:
@@ -59,27 +55,27 @@ class Inbox:
             self._changed.notify_all()
 
     @property
-    def is_over(self) -> bool:
-        """Whether all was taken and no more will come."""
-        return self._is_over and not self._records
+    def _is_for_good(self) -> bool:
+        """Whether another try would not help: then records that others still put here must not hide it."""
+        return self._error is not None and not isinstance(self._error, BrokerUnavailable)
 
     async def take(self, max_records: int, max_wait_s: float) -> list[Record]:
         """Wait for a record, and then for more; as `Source.receive`. May be cancelled without a loss."""
         async with self._changed:
             try:
                 async with asyncio.timeout(_QUIET_S):
-                    await self._changed.wait_for(lambda: self._records or self._error is not None or self._is_over)
+                    await self._changed.wait_for(lambda: self._records or self._error is not None)
             except TimeoutError:
                 return []  # and whoever waits knows that nothing is wrong any more
-            if not self._records and self._error is not None:
-                error, self._error = self._error, None
+            error = self._error
+            if error is not None and (self._is_for_good or not self._records):
+                if not self._is_for_good:
+                    self._error = None
                 raise error
-            if 0 < len(self._records) < max_records and max_wait_s and not self._is_over:
-                try:
+            if len(self._records) < max_records and max_wait_s:
+                with suppress(TimeoutError):  # then it is as many as have come
                     async with asyncio.timeout(max_wait_s):
-                        await self._changed.wait_for(lambda: len(self._records) >= max_records or self._is_over)
-                except TimeoutError:
-                    pass  # then it is as many as have come
+                        await self._changed.wait_for(lambda: len(self._records) >= max_records)
             taken = [self._records.popleft() for _ in range(min(max_records, len(self._records)))]
             self._changed.notify_all()
             return taken

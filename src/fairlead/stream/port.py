@@ -21,6 +21,8 @@ from fairlead.monitor.metrics import Metrics
 from fairlead.stream.progress import Status
 
 _JSON = "application/json"
+# At the end nobody is waited for who does not read the answer.
+_SHUTDOWN_S = 1
 
 
 class Port(uvicorn.Server):
@@ -48,7 +50,15 @@ class Port(uvicorn.Server):
 
         app = Starlette(routes=[Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", render)])
         super().__init__(
-            uvicorn.Config(app, lifespan="off", ws="none", access_log=False, log_config=None, server_header=False)
+            uvicorn.Config(
+                app,
+                lifespan="off",
+                ws="none",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                timeout_graceful_shutdown=_SHUTDOWN_S,
+            )
         )
 
     @contextlib.contextmanager

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from fairlead.errors import ServeError
 
 if TYPE_CHECKING:
-    from fairlead.config import ModelSettings
     from fairlead.web.app import App
     from fairlead.web.wsgi_app import WsgiApp
 
@@ -51,25 +50,15 @@ def asgi(*bundles: str | Path) -> App:
     if settings.jobs.roots:
         raise ServeError("jobs.roots: only `fairlead serve`, which keeps a process for them, has jobs: leave it out")
     for model in models:
-        _check(model)
+        if found := model.needs_processes():
+            raise ServeError(
+                f"{model.name or model.source}: only `fairlead serve`, which keeps processes for it, has "
+                f"{' and '.join(found)}: leave it out"
+            )
     loader = Loader(settings.web.max_queue_rows)
     app = App(load_all(brought(models, settings.cache), loader), make_gate(settings.web), loader)
     take_control(app, models, settings.cache)
     return app
-
-
-def _check(model: ModelSettings) -> None:
-    asked = {
-        "isolation": model.isolation == "process",
-        "refresh_s": model.refresh_s,
-        "canary": model.canary,
-        "shadow": model.shadow,
-    }
-    if found := [name for name, value in asked.items() if value]:
-        raise ServeError(
-            f"{model.name or model.source}: only `fairlead serve`, which keeps processes for it, has "
-            f"{' and '.join(found)}: leave it out"
-        )
 
 
 def wsgi(*bundles: str | Path) -> WsgiApp:

@@ -19,7 +19,7 @@ from fairlead.stream.broker import Source, SourceOptions, Unpublished
 from fairlead.stream.brokers import open_sink, open_source
 from fairlead.stream.records import Message
 from kafka_cluster import COORDINATOR_NOT_AVAILABLE, JOIN_GROUP, NOT_LEADER, OFFSET_COMMIT, PRODUCE, KafkaCluster
-from stories import data, messages, received, run, sink_of, until
+from stories import data, messages, received, run, sink_of, told_to_be_away, until
 
 pytestmark = pytest.mark.xdist_group("kafka_cluster")
 
@@ -315,17 +315,7 @@ def test_a_topic_that_is_not_there_is_told_and_not_made(kafka_cluster: KafkaClus
 
 def test_a_broker_that_is_away_is_told_soon_and_without_the_password(free_port: int) -> None:
     address = f"kafka://me:s3cret@127.0.0.1:{free_port}/rides?security=sasl_plaintext"
-
-    async def story(stack: AsyncExitStack) -> None:
-        for opened in (open_source(address, SourceOptions()), open_sink(address, {})):
-            stack.push_async_callback(opened.close)
-            begun_s = time.monotonic()
-            with pytest.raises(BrokerUnavailable, match=f"127.0.0.1:{free_port}/rides") as caught:
-                await opened.start()
-            assert time.monotonic() - begun_s < 6
-            assert "s3cret" not in str(caught.value)
-
-    run(story)
+    told_to_be_away(address, f"127.0.0.1:{free_port}/rides", "s3cret")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from fairlead.stream.broker import Source, SourceOptions, Unpublished
 from fairlead.stream.brokers import open_sink, open_source
 from fairlead.stream.records import Message, Record
 from nats_server import NatsServer, started_nats
-from stories import WAIT_S, data, messages, received, run, sink_of, source_of, until
+from stories import WAIT_S, data, messages, received, run, sink_of, source_of, told_to_be_away, until
 
 pytestmark = pytest.mark.xdist_group("nats_server")
 
@@ -334,17 +334,7 @@ def test_a_login_is_needed_and_never_shown() -> None:
 
 def test_a_server_that_is_away_is_told_soon(free_port: int) -> None:
     address = f"nats://me:s3cret@127.0.0.1:{free_port}/rides"
-
-    async def story(stack: AsyncExitStack) -> None:
-        for opened in (open_source(address, SourceOptions()), open_sink(address, {})):
-            stack.push_async_callback(opened.close)
-            begun_s = time.monotonic()
-            with pytest.raises(BrokerUnavailable, match=f"127.0.0.1:{free_port}/rides") as caught:
-                await opened.start()
-            assert time.monotonic() - begun_s < 6
-            assert "s3cret" not in str(caught.value)
-
-    run(story)
+    told_to_be_away(address, f"127.0.0.1:{free_port}/rides", "s3cret")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from fairlead.stream.models import chosen_model, load
 from fairlead.stream.scoring import Team
 
 if TYPE_CHECKING:
-    from fairlead.config import ModelSettings, Settings
+    from fairlead.config import Settings
 
 logger = logging.getLogger("fairlead.stream")
 
@@ -54,26 +54,16 @@ def load_team(settings: Settings, environ: Mapping[str, str]) -> Team:
     stream = settings.stream
     envelope = Envelope.of(stream)
     model = chosen_model(settings, None, None, environ)
-    _check(model)
+    if found := model.needs_processes():
+        raise ConfigError(
+            f"{model.name or model.source}: only `fairlead stream`, which is a process that stays, has "
+            f"{' and '.join(found)}: leave it out for Lambda"
+        )
     bundle = open_bundle(_path(model.source, settings, environ))
     name = deployment_of(model, bundle).name
     member = load(Variant.of(bundle), name, envelope, stream.max_record_bytes)
     logger.info("%s %s: loaded from %s", name, member.variant.version, model.source)
     return Team(name, envelope, member)
-
-
-def _check(model: ModelSettings) -> None:
-    asked = {
-        "isolation": model.isolation == "process",
-        "refresh_s": model.refresh_s,
-        "canary": model.canary,
-        "shadow": model.shadow,
-    }
-    if found := [name for name, value in asked.items() if value]:
-        raise ConfigError(
-            f"{model.name or model.source}: only `fairlead stream`, which is a process that stays, has "
-            f"{' and '.join(found)}: leave it out for Lambda"
-        )
 
 
 def _path(source: str, settings: Settings, environ: Mapping[str, str]) -> Path:

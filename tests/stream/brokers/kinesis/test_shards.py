@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Literal
 
 from fairlead.stream.brokers.kinesis.shards import Shard, beginnings
 
@@ -14,8 +15,8 @@ LINE = [
 ]
 
 
-def begun(known: set[str], start: str) -> dict[str, str]:
-    return {shard.id: where for shard, where in beginnings(LINE, known, start, 1700000000.4)}  # type: ignore[arg-type]
+def begun(known: set[str], start: Literal["oldest", "newest"]) -> dict[str, str]:
+    return {shard.id: where for shard, where in beginnings(LINE, known, start, 1700000000.4)}
 
 
 def test_oldest_begins_all_at_their_oldest() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from fairlead.stream.brokers.kinesis.threads import Threads
@@ -26,5 +25,4 @@ class KinesisSink:
         await self._threads.run(self._writer.put, messages)
 
     async def close(self) -> None:
-        self._threads.close()
-        await asyncio.to_thread(self._writer.close)
+        await self._threads.run(self._writer.close)

@@ -54,7 +54,6 @@ class KinesisSource:
         self._wake = asyncio.Event()
         self._is_closing = False
         self._list_at_s = 0.0
-        self._fatal: Exception | None = None
 
     async def start(self) -> None:
         await self._writing.run(self._leases.open)
@@ -63,8 +62,6 @@ class KinesisSource:
         self._keeping = asyncio.create_task(self._guard(self._keep))
 
     async def receive(self, max_records: int, max_wait_s: float) -> list[Record]:
-        if self._fatal is not None:  # even while other shards give records
-            raise self._fatal
         return await self._inbox.take(max_records, max_wait_s)
 
     async def commit(self, records: Sequence[Record]) -> None:
@@ -91,9 +88,7 @@ class KinesisSource:
         releases = asyncio.gather(*map(self._holdings.release, held), return_exceptions=True)
         with suppress(TimeoutError):
             await asyncio.wait_for(releases, self._options.lease_s)
-        for threads in (self._reading, self._writing):
-            threads.close()
-        await asyncio.to_thread(self._leases.close)
+        await self._writing.run(self._leases.close)
         self._stream.close()
 
     async def _commit(self, record: Record) -> None:
@@ -182,5 +177,4 @@ class KinesisSource:
         try:
             await work()
         except Exception as error:
-            self._fatal = error
             await self._inbox.fail(error)

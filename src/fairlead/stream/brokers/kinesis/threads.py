@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar, TypeVarTuple
+
+from fairlead.repository.threads import in_thread
 
 T = TypeVar("T")
 Given = TypeVarTuple("Given")
 
 
 class Threads:
-    """A few threads, started when they are needed.
+    """A few threads, none of which keeps the process from ending: a service may never answer.
 
     Parameters
     ----------
@@ -20,12 +22,9 @@ class Threads:
     """
 
     def __init__(self, count: int) -> None:
-        self._pool = ThreadPoolExecutor(count, "fairlead-kinesis")
+        self._free = asyncio.Semaphore(count)
 
     async def run(self, work: Callable[[*Given], T], *given: *Given) -> T:
         """Call a function in a thread. When this is cancelled the call goes on, and what it gives is dropped."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: work(*given))
-
-    def close(self) -> None:
-        """Begin no more calls; what runs ends by itself."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        async with self._free:
+            return await in_thread(partial(work, *given), is_gentle=False)
