@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+# Before anybody imports numpy, and for all that tests start: many processes share two cores here, and threads of
+# a BLAS that spin while they wait take them from each other.
+os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
 ROOT = Path(__file__).parent.parent
 # Outside the repository: data that a clone elsewhere does not have.
 SHARED = ROOT.parent / "shared"
@@ -58,6 +62,12 @@ def telco_csv() -> Path:
     if not path.exists():
         pytest.skip(f"{NOT_SHARED} {path}")
     return path
+
+
+@pytest.fixture
+def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run what a test starts without coverage, which takes a third of its time: other tests cover the code."""
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
 
 
 @pytest.fixture

@@ -170,6 +170,10 @@ class Kinesalite(KinesisServer):
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(END_S)
+        deadline = time.monotonic() + END_S
+        while self._listens():  # killed with its guard, it may end a little later: `begin` must not take it for its own
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
     def close(self) -> None:
         super().close()

@@ -18,6 +18,7 @@ import pytest
 
 from registry import clean_environ, need
 
+pytestmark = pytest.mark.usefixtures("untraced")
 EXAMPLES = Path(__file__).parent.parent / "examples"
 CUSTOMER = {
     "gender": "female",
