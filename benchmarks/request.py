@@ -164,6 +164,6 @@ async def one(bundle: Path, requests: Sequence[bytes], together: int, log: bool 
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    sys.stdout.reconfigure(line_buffering=True)
     uvloop.install()
     main()

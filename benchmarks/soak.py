@@ -202,10 +202,10 @@ def main() -> None:
         bundles = make_bundles(Path(folder))
         runs.append(lambda: kill_model_processes(bundles, chosen.seconds))
         runs.append(lambda: kill_workers(bundles, chosen.seconds))
-        runs += [lambda flags=flags: overload(bundles, chosen.seconds, flags) for flags in ((), ISOLATED)]  # type: ignore[misc]
+        runs += [lambda flags=flags: overload(bundles, chosen.seconds, flags) for flags in ((), ISOLATED)]
         for flags in ((), ("--workers", "2"), ISOLATED):
             for is_kept_alive in (True, False):
-                runs.append(lambda f=flags, k=is_kept_alive: ends_under_load(bundles, chosen.rounds, f, k))  # type: ignore[misc]
+                runs.append(lambda f=flags, k=is_kept_alive: ends_under_load(bundles, chosen.rounds, f, k))
         failed = 0
         for run in runs:
             done = run()

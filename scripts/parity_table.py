@@ -44,7 +44,7 @@ from sklearn.preprocessing import (
     RobustScaler,
     StandardScaler,
 )
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 from xgboost import XGBClassifier, XGBRegressor
 
 from fairlead.bundle import samples, signature
@@ -298,7 +298,7 @@ def as_a_script(original: Original) -> Callable[[list[dict[str, Any]]], object]:
     model = original.model
     predict = model.predict_proba if original.has_probabilities else model.predict
     if original.form == "records":
-        return predict  # type: ignore[no-any-return]
+        return predict
     return lambda records: predict(pd.DataFrame(records))
 
 

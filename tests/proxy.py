@@ -90,7 +90,7 @@ class Proxy:
         self._listener.close()
 
     def _start(self, work: object, *arguments: object) -> None:
-        thread = threading.Thread(target=work, args=arguments, name="proxy", daemon=True)  # type: ignore[arg-type]
+        thread = threading.Thread(target=work, args=arguments, name="proxy", daemon=True)
         self._threads.append(thread)
         thread.start()
 

@@ -17,12 +17,12 @@ def opened(iris_bundle: Path) -> Bundle:
 
 
 def changed(opened: Bundle, *features: Feature, outputs: tuple[Output, ...] = (), **schema: str) -> Bundle:
-    manifest = replace(opened.manifest, schema=Schema(features=features, **schema))  # type: ignore[arg-type]
+    manifest = replace(opened.manifest, schema=Schema(features=features, **schema))
     return replace_manifest(opened, replace(manifest, outputs=outputs or manifest.outputs))
 
 
 def replace_manifest(opened: Bundle, manifest: object) -> Bundle:
-    return Bundle(opened.path, manifest, opened.digest)  # type: ignore[arg-type]
+    return Bundle(opened.path, manifest, opened.digest)
 
 
 def line_of(text: str, start: str) -> str:

@@ -22,7 +22,7 @@ FRAME = pd.DataFrame({"age": np.arange(30.0), "city": ["Oslo", "Rome", "Bonn"] *
 Y = [0, 1] * 15
 
 
-class Doubler(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class Doubler(TransformerMixin, BaseEstimator):
     """A user's own step without fitted attributes."""
 
     def fit(self, X: Any, y: Any = None) -> Doubler:

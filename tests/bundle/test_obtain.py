@@ -194,7 +194,7 @@ def test_a_registry_that_is_away_at_start(
     mlflow_server.register(iris_bundle, "obtain-away", alias="champion")
     first = get(source, settings, registry)
     for fault in ("reset", "stall"):
-        registry_proxy.fail(fault)  # type: ignore[arg-type]
+        registry_proxy.fail(fault)
         started = time.monotonic()
         offline = get(source, settings, registry)
         assert time.monotonic() - started < 30

@@ -20,7 +20,7 @@ SAMPLE: list[Row] = [(1.0,), (2.0,), (3.0,)]
 class Formula:
     """An engine that computes a formula of the first column."""
 
-    unseen: dict[str, int] = {}  # noqa: RUF012
+    unseen: dict[str, int] = {}  # noqa: RUF012  # never changed
 
     def __init__(self, value: Callable[[Any], Any], probability: Callable[[Any], Any] | None = None) -> None:
         self.value = value

@@ -130,7 +130,7 @@ def test_a_signature_that_does_not_fit_tells_nothing(encoded: Any, people: pd.Da
 
 
 class Ride:
-    def predict(self, PULocationID: int, trip_distance: float = 1.5, kind=None, fast: bool = False):  # type: ignore[no-untyped-def]
+    def predict(self, PULocationID: int, trip_distance: float = 1.5, kind=None, fast: bool = False):
         return trip_distance
 
 

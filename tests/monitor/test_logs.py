@@ -176,7 +176,7 @@ def test_lines_are_ascii_whatever_they_tell(pipe: Pipe) -> None:
 
 def test_what_cannot_be_encoded_costs_no_answer(pipe: Pipe, caplog: pytest.LogCaptureFixture) -> None:
     log = AccessLog(pipe.writer)
-    log.write(Asked(client=object()), 200, 1000)  # type: ignore[arg-type]
+    log.write(Asked(client=object()), 200, 1000)
     assert log.dropped == 1
     assert "1 lines of the access log cannot be encoded" in caplog.text
     log.write(Asked(), 200, 1000)

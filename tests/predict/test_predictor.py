@@ -226,7 +226,7 @@ def test_a_bundle_that_changed_is_not_loaded(compiled_bundle: Path, tmp_path: Pa
 
 def test_a_model_that_gives_too_few_answers_is_its_failure(predictor: Predictor) -> None:
     class Few:
-        unseen: dict[str, int] = {}  # noqa: RUF012
+        unseen: dict[str, int] = {}  # noqa: RUF012  # never changed
 
         def predict(self, rows: Any) -> Any:
             from fairlead.predict.outputs import Prediction

@@ -218,7 +218,7 @@ def test_other_keys_are_each_a_problem_when_forbidden() -> None:
 )
 def test_odd_names_are_quoted_in_paths(name: str, path: str) -> None:
     for kind, text in (("int", "x"), ("float", "x"), ("bool", "x"), ("datetime", "x")):
-        check = validator(Feature(name=name, type=kind))  # type: ignore[arg-type]
+        check = validator(Feature(name=name, type=kind))
         assert check.check([{}]).rejections[0][0].path == path
         assert check.check([{name: []}]).rejections[0][0].path == path
         assert check.parse_text({name: text})[1][0].path == path.replace("$[0]", "$")
@@ -253,7 +253,7 @@ def test_an_empty_list_is_no_rows() -> None:
 
 
 def test_every_problem_of_every_record_is_told_in_order() -> None:
-    check = validator(*[Feature(name=kind, type=kind) for kind in TYPES]).check  # type: ignore[arg-type]
+    check = validator(*[Feature(name=kind, type=kind) for kind in TYPES]).check
     good = {"bool": True, "int": 1, "float": 1, "string": "", "datetime": "2020-01-01T00:00:00Z"}
     found = check([good, {}, good, dict.fromkeys(TYPES), 3, {**good, "int": "1", "string": 1}])
     assert list(found.places) == [0, 2]

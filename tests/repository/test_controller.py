@@ -153,7 +153,7 @@ def bench(trials: Trials) -> Callable[..., Bench]:
         }
         deployment = Deployment(name="churn", stable=stable, is_pending=stable is None, reason="it is being fetched")
         finder, crew, metrics = Finder(there), Crew(), Metrics()
-        made = Controller(models, {"churn": deployment}, crew, finder, TrafficState(state, "test"), metrics)  # type: ignore[arg-type]
+        made = Controller(models, {"churn": deployment}, crew, finder, TrafficState(state, "test"), metrics)
         return Bench(finder, crew, trials, metrics, made)
 
     return make
@@ -474,7 +474,7 @@ def test_a_broken_canary_or_shadow_is_left_out(
         one.finder.there["models"] = variant("2")
         await passes(lambda: one.now.stable == variant("2"))
         one.finder.there[source] = variant(version + "b")
-        await passes(lambda: one.now.variant(broken) == variant(version + "b"))  # type: ignore[arg-type]
+        await passes(lambda: one.now.variant(broken) == variant(version + "b"))
         one.controller.close()
 
     asyncio.run(go())

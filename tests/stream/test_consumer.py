@@ -292,7 +292,7 @@ def test_what_no_other_try_would_mend_ends_it(scene: Any, step: str) -> None:
         told = len(one.script.told)
         await asyncio.sleep(0.02)
         assert len(one.script.told) == told
-        assert {task.get_coro().__name__ for task in asyncio.all_tasks()} == {"work"}  # type: ignore[union-attr]  # of a task that a coroutine is behind
+        assert {task.get_coro().__name__ for task in asyncio.all_tasks()} == {"work"}
 
     one = scene(do)
     assert one.committed == 0
@@ -531,7 +531,7 @@ def test_a_model_has_its_tries_whatever_else_was_waited_for(scene: Any, pricers:
             if "no price" in reason:
                 pricers.fail()
 
-        one.progress.failed = mend  # type: ignore[method-assign]  # seen from outside
+        one.progress.failed = mend
         one.sink.max_message_bytes = 200
         one.add(event(0), event(1, id="x" * 300))
         one.input.close()

@@ -234,7 +234,7 @@ def test_whatever_comes_is_answered_while_others_are_served(churn_bundle: Path) 
                 body = make()
                 assert len(body) <= 10 * 1024 * 1024, name
                 over = False
-                others = asyncio.create_task(closed_loop(server.port, post(GOOD), wanted, lambda: over, n_clients=1))  # noqa: B023
+                others = asyncio.create_task(closed_loop(server.port, post(GOOD), wanted, lambda: over, n_clients=1))  # noqa: B023  # it ends in this turn
                 async with connected(server.port) as connection:
                     answer = await connection.ask(post(body))
                     assert (await connection.ask(get("/livez"))).status == 200

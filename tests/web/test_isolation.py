@@ -493,7 +493,7 @@ async def test_errors_are_of_the_model_or_ours_and_bring_their_traceback() -> No
         await until(lambda: process.runner.slots)
         for error, kind in ((ModelFailed("bad"), ModelFailed), (OSError("ours"), RuntimeError)):
             asked = process.run([(1,)])
-            process.write(packed(run(Raises(error), [])))  # type: ignore[arg-type]
+            process.write(packed(run(Raises(error), [])))
             found = await asked
             assert type(found) is kind
             assert "Traceback" in found.__notes__[0]

@@ -504,4 +504,4 @@ def test_it_writes_nothing_that_is_wrong_into_the_log(server: Served) -> None:
     """Run last: none of all this is the server's fault."""
     eventually(lambda: True)
     assert "Traceback" not in server.log()
-    assert os.path.exists(f"/proc/{server.process.pid}")  # noqa: PTH110
+    assert os.path.exists(f"/proc/{server.process.pid}")  # noqa: PTH110  # no part of a path

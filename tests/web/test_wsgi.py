@@ -49,7 +49,7 @@ def call(app: Any, method: str, path: str, body: bytes | None = None, **more: An
 
     parts = validator(app)(environ, start_response)
     content = b"".join(parts)
-    parts.close()  # type: ignore[attr-defined]
+    parts.close()
     return Answer(started[0], started[1], content)
 
 
@@ -167,9 +167,9 @@ def test_an_app_that_breaks_is_not_waited_for(churn_bundle: Path, app_of: Callab
         async def __call__(self, *_: Any) -> None: ...
 
     with pytest.raises(ZeroDivisionError):
-        call(WsgiApp(Broken()), "GET", "/")  # type: ignore[arg-type]
+        call(WsgiApp(Broken()), "GET", "/")
     with pytest.raises(RuntimeError, match="no answer"):
-        call(WsgiApp(Silent()), "GET", "/")  # type: ignore[arg-type]
+        call(WsgiApp(Silent()), "GET", "/")
 
 
 def test_settings_come_from_the_environment_and_a_file(

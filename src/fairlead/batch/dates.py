@@ -33,7 +33,7 @@ def parse_date(text: str) -> tuple[datetime, Unit]:
         raise InputError(f"{text}: expected a date such as {_DATES}: write it so")
     numbers = [int(part) for part in found.groups() if part is not None]
     try:
-        return datetime(*(numbers + [1, 1][len(numbers) - 1 :])), UNITS[len(numbers) - 1]  # type: ignore[arg-type]
+        return datetime(*(numbers + [1, 1][len(numbers) - 1 :])), UNITS[len(numbers) - 1]  # type: ignore[arg-type]  # 3 and more
     except ValueError as error:
         raise InputError(f"{text}: there is no such date ({error}): see its numbers") from None
 

@@ -31,20 +31,20 @@ from fairlead.extras import require
 
 require("prefect", "prefect")  # names the extra, before the imports that fail without it
 
-from httpx import HTTPError  # noqa: E402
-from prefect import Task, flow, get_run_logger, task  # noqa: E402
-from prefect.artifacts import (  # noqa: E402
+from httpx import HTTPError  # noqa: E402  # after `require`
+from prefect import Task, flow, get_run_logger, task  # noqa: E402  # after `require`
+from prefect.artifacts import (  # noqa: E402  # after `require`
     create_progress_artifact,
     create_table_artifact,
     update_progress_artifact,
 )
-from prefect.cache_policies import NO_CACHE  # noqa: E402
-from prefect.client.schemas.objects import State, TaskRun  # noqa: E402
-from prefect.logging import get_logger  # noqa: E402
-from prefect.runtime import deployment, flow_run  # noqa: E402
-from prefect.states import Failed  # noqa: E402
-from prefect.tasks import exponential_backoff  # noqa: E402
-from pydantic import Field  # noqa: E402
+from prefect.cache_policies import NO_CACHE  # noqa: E402  # after `require`
+from prefect.client.schemas.objects import State, TaskRun  # noqa: E402  # after `require`
+from prefect.logging import get_logger  # noqa: E402  # after `require`
+from prefect.runtime import deployment, flow_run  # noqa: E402  # after `require`
+from prefect.states import Failed  # noqa: E402  # after `require`
+from prefect.tasks import exponential_backoff  # noqa: E402  # after `require`
+from pydantic import Field  # noqa: E402  # after `require`
 
 _TELL_EVERY_S = 2.0
 _ENGINE_LOGGERS = ("flow_runs", "engine")

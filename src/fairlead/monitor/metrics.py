@@ -274,7 +274,7 @@ class _Merged:
 
         collector = MultiProcessCollector(None, str(directory))  # type: ignore[no-untyped-call]  # has no types
         self._metrics: list[Metric] = sorted(
-            collector.collect(),  # type: ignore[no-untyped-call]
+            collector.collect(),  # type: ignore[no-untyped-call]  # has no types
             key=lambda metric: metric.name,
         )
         for metric in self._metrics:

@@ -82,7 +82,7 @@ class Validator:
         self._rows_type: Any = None
         self._decode_row: Callable[[bytes], Any] | None = None
         if not any(map(_NOT_A_FIELD.search, schema.names)):
-            self._rows_type = list[_row_type(schema, schema.extra == "forbid")]  # type: ignore[misc]
+            self._rows_type = list[_row_type(schema, schema.extra == "forbid")]  # type: ignore[misc]  # a type made here
             # Straight from JSON nobody sees other keys, which have to be counted: it refuses them.
             self._decode_row = msgspec.json.Decoder(_row_type(schema, True)).decode
         self._closed = [

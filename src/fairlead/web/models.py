@@ -312,7 +312,7 @@ def load_planned(deployments: Sequence[Deployment], loader: Loader) -> list[Entr
     """Load the bundles of deployments; raises as `Loader.load`."""
     if any(one.is_pending for one in deployments):
         # What is to come finds it imported: that takes longer than to load most models.
-        import fairlead.predict.predictor  # noqa: F401
+        import fairlead.predict.predictor  # noqa: F401  # for its being imported
     return [Entry(one, {role: loader.load(one, role) for role, _ in one.variants()}) for one in deployments]
 
 

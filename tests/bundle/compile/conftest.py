@@ -87,7 +87,7 @@ class Bench:
 
     def transformed(self, step: Any, X: Any, categories: Categories | None = None) -> npt.NDArray[np.float64]:
         columns, compilation, rows = self.columns(step, X, categories)
-        tensor = compilation.inputs[0].tensor  # type: ignore[union-attr]
+        tensor = compilation.inputs[0].tensor
         found: npt.NDArray[np.float64] = run_graph(tensor, {"Y": matrix(columns)}, rows)["Y"]
         return found
 
@@ -109,7 +109,7 @@ class Bench:
         prediction = steps.predict(model, columns, compilation)
         found = {"value": prediction.value, "label": prediction.label, "probabilities": prediction.probabilities}
         outputs = {name: var for name, var in found.items() if var is not None}
-        tensor = compilation.inputs[0].tensor  # type: ignore[union-attr]
+        tensor = compilation.inputs[0].tensor
         return prediction, run_graph(tensor, outputs, rows)
 
     def predict(self, model: Any, X: Any, categories: Categories | None = None, tolerance: float = 1e-12) -> None:

@@ -39,7 +39,7 @@ def test_gathering_keeps_the_order(X: spox.Var) -> None:
     mixed = [values[2], doubled[0], values[0], doubled[1]]
     assert all(isinstance(value, Value) for value in mixed)
 
-    found = run(X, gather(mixed))  # type: ignore[arg-type]
+    found = run(X, gather(mixed))
 
     np.testing.assert_array_equal(found, np.column_stack([ROWS[:, 2], 2 * ROWS[:, 0], ROWS[:, 0], 2 * ROWS[:, 1]]))
 
@@ -71,7 +71,7 @@ def test_arithmetic_moves_indicators_without_computing_them(X: spox.Var) -> None
 def test_arithmetic_is_the_originals_to_the_last_bit(X: spox.Var) -> None:
     steps = [("sub", [0.1, 0.2, 0.3]), ("div", [0.7, 1e-9, 3.0])]
 
-    moved = elementwise(values_of(X, 3), steps)  # type: ignore[arg-type]
+    moved = elementwise(values_of(X, 3), steps)
 
     np.testing.assert_array_equal(run(X, matrix(moved)), (ROWS - [0.1, 0.2, 0.3]) / [0.7, 1e-9, 3.0])
 

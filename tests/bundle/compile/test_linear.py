@@ -169,7 +169,7 @@ def test_thirteen_thousand_categories_in_little_memory(bench: Any) -> None:
     rows[:, 2] = np.nan_to_num(rows[:, 2])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert isinstance(a, Value)
-    found = run_graph(a.tensor, {"p": prediction.probabilities}, rows)["p"]  # type: ignore[dict-item]
+    found = run_graph(a.tensor, {"p": prediction.probabilities}, rows)["p"]
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
     weights = [np.append(side, 0.0) for side in np.split(model.coef_[0, :-1], 2)]
     wanted = 0.25 + model.coef_[0, -1] * rows[:, 2]

@@ -23,7 +23,7 @@ Agree = Callable[..., CompiledModel]
 Array = npt.NDArray[Any]
 
 
-class MyScaler(StandardScaler):  # type: ignore[misc]
+class MyScaler(StandardScaler):
     """A user's own class that may do anything."""
 
 

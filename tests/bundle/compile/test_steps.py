@@ -10,7 +10,7 @@ from fairlead.bundle.compile import steps
 from fairlead.errors import NotCompilable
 
 
-class MyModel(LogisticRegression):  # type: ignore[misc]
+class MyModel(LogisticRegression):
     pass
 
 

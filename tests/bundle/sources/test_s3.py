@@ -203,8 +203,8 @@ def test_a_broken_transfer(place: str, s3_server: Any, settings: CacheSettings, 
 
     store = resolve(parse(place), settings, s3_server.environ).store
     broken = resolve(parse(place), settings, s3_server.environ).store
-    broken._environ = s3_server.environ | {"AWS_ENDPOINT_URL": peer(half).url}  # type: ignore[attr-defined]
-    broken._made = None  # type: ignore[attr-defined]
+    broken._environ = s3_server.environ | {"AWS_ENDPOINT_URL": peer(half).url}
+    broken._made = None
     (file,) = [file for file in store.files() if file.name == "model.pkl"]
     with pytest.raises(SourceUnavailable, match="the transfer broke off"):
         list(broken.read(file, 0))

@@ -115,7 +115,7 @@ def test_names_a_message_without_an_id_by_what_it_says() -> None:
 
     def delivered(body: bytes, tag: int) -> Any:
         frame = spec.Basic.Deliver(delivery_tag=tag)
-        return DeliveredMessage(frame, ContentHeader(properties=spec.Basic.Properties()), body, None)  # type: ignore[arg-type]  # it came by no channel
+        return DeliveredMessage(frame, ContentHeader(properties=spec.Basic.Properties()), body, None)
 
     one, again, two = (record("q", delivered(body, tag), 1) for tag, body in enumerate([b"a", b"a", b"b"]))
     assert one.key == again.key == f"q/{hashlib.sha256(b'a').hexdigest()}"
@@ -253,10 +253,10 @@ def test_fetches_no_more_than_there_is_room_for(rabbit_server: RabbitServer) -> 
 
     async def run() -> None:
         async with reading(rabbit_server.url("full"), max_records=10) as source:
-            await until(lambda: len(source._inbox) == 20)  # type: ignore[attr-defined]  # of this source only
+            await until(lambda: len(source._inbox) == 20)
             assert await asyncio.to_thread(ready, rabbit_server, "full") == 80
             await received(source, 10)
-            await until(lambda: len(source._inbox) == 20)  # type: ignore[attr-defined]  # as above
+            await until(lambda: len(source._inbox) == 20)
             assert await asyncio.to_thread(ready, rabbit_server, "full") == 70
 
     asyncio.run(run())

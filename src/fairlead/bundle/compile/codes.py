@@ -40,7 +40,7 @@ class Recoding:
 
 def is_null(category: Any) -> bool:
     """Whether a category stands for a missing value: None, NaN or ``pandas.NA``."""
-    return category is None or category is np.ma.masked or type(category).__name__ == "NAType" or category != category  # noqa: PLR0124
+    return category is None or category is np.ma.masked or type(category).__name__ == "NAType" or category != category  # noqa: PLR0124  # NaN
 
 
 def coder(source: Value) -> Callable[[Any], float | None]:
