@@ -14,7 +14,6 @@ from fairlead.schema import Feature, Schema
 from fairlead.web.problems import STATUS
 from pages import COMMANDS, ROOT, blocks_of, run_page
 
-pytestmark = pytest.mark.usefixtures("untraced")
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 # The list of pages has no commands, and those of the benchmarks take half an hour.

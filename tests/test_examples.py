@@ -18,7 +18,6 @@ import pytest
 
 from registry import clean_environ, need
 
-pytestmark = pytest.mark.usefixtures("untraced")
 EXAMPLES = Path(__file__).parent.parent / "examples"
 CUSTOMER = {
     "gender": "female",

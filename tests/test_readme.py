@@ -10,8 +10,6 @@ import pytest
 
 from pages import COMMANDS, ROOT, blocks_of, run_page
 
-pytestmark = pytest.mark.usefixtures("untraced")
-
 
 def test_readme_runs_as_it_stands(tmp_path: Path, free_port: int) -> None:
     page = ROOT / "README.md"
