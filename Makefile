@@ -42,8 +42,8 @@ test: $(TEST) $(PACKAGE) ## everything that has to pass: style, types, layers, t
 coverage: $(TEST) $(PACKAGE) ## the tests once more, half as long again, and which lines and branches they reach: at least 90 %
 	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term
 
-benchmark: $(TEST) $(PACKAGE) ## measure one row, start, memory, build, batch, stream, Lambda, swap and many models against targets, into benchmarks/RESULTS.md
-	@for one in predictor start build many_models batch stream lambda_handler; do $(BIN)/python benchmarks/$$one.py; done
+benchmark: $(TEST) $(PACKAGE) ## measure one row, start, memory, build, batch, stream, Lambda, dashboard, swap and many models against targets, into benchmarks/RESULTS.md
+	@for one in predictor start build many_models batch stream lambda_handler dashboard; do $(BIN)/python benchmarks/$$one.py; done
 	@if command -v wrk > /dev/null; then $(BIN)/python benchmarks/swap.py; \
 	else echo "benchmarks/swap.py is left out: no wrk on PATH, sudo apt-get install wrk"; fi
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from fairlead.config import (
     CacheSettings,
     CanarySettings,
+    DashboardSettings,
     JobsSettings,
     ModelSettings,
     Settings,
@@ -274,7 +275,7 @@ def test_every_unknown_name_is_told_with_the_nearest_at_once(tmp_path: Path) -> 
         ),
         ("web: [a]", "web: expected a mapping, got a list"),
         ("cache: 1", "cache: expected a mapping, got 1"),
-        ("[a]", "expected a mapping with models, web, cache, jobs and stream, got a list"),
+        ("[a]", "expected a mapping with models, web, cache, jobs, stream and dashboard, got a list"),
         ("models: {churn: ./churn}", "models.churn: expected a mapping, got './churn'"),
         ("models: {churn: {}}", f"models.churn.source: {NO_SOURCE}"),
         (
@@ -404,8 +405,9 @@ SECTIONS = {
     "cache": CacheSettings,
     "jobs": JobsSettings,
     "stream": StreamSettings,
+    "dashboard": DashboardSettings,
 }
-PREFIXES = {"web": "FAIRLEAD_WEB_", "cache": "FAIRLEAD_CACHE_", "jobs": "FAIRLEAD_JOBS_", "stream": "FAIRLEAD_STREAM_"}
+PREFIXES = {name: f"FAIRLEAD_{name.upper()}_" for name in ("web", "cache", "jobs", "stream", "dashboard")}
 UNITS = {"_s": "seconds", "_bytes": "bytes", "_rows": "rows", "_rate": "share"}
 
 

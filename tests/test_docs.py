@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import msgspec
 import pytest
 
@@ -46,12 +48,21 @@ def test_index_names_every_page() -> None:
 
 
 def test_every_flag_and_command_is_told() -> None:
-    pages = told("bundle.md", "web.md", "models.md", "batch.md", "stream.md")
-    assert {"build", "serve", "inspect", "predict"} <= app.commands.keys()
-    for name, command in app.commands.items():
-        assert f"fairlead {name}" in pages
+    pages = told("bundle.md", "web.md", "models.md", "batch.md", "stream.md", "dashboard.md")
+    commands = dict(commands_of("fairlead", app))
+    assert {"fairlead build", "fairlead serve", "fairlead dashboard build"} <= commands.keys()
+    for name, command in commands.items():
+        assert name in pages
         flags = [flag for parameter in command.params for flag in parameter.opts if flag.startswith("--")]
         assert [flag for flag in flags if flag != "--help" and not re.search(rf"{flag}(?![\w-])", pages)] == [], name
+
+
+def commands_of(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    """Give a command and those below it, by how they are called."""
+    yield name, command
+    if isinstance(command, click.Group):
+        for own, below in command.commands.items():
+            yield from commands_of(f"{name} {own}", below)
 
 
 def test_every_guarantee_of_a_stream_has_its_test() -> None:

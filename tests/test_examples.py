@@ -63,6 +63,7 @@ def test_every_example_is_tested_here() -> None:
         "iris",
         "registry",
         "rides",
+        "titanic",
     }
 
 
@@ -167,3 +168,15 @@ def test_rides_are_scored_as_they_happen(tmp_path: Path) -> None:
     assert "copy 1 was killed at" in done.stdout
     assert re.search(r"2,\d+ predictions under 2,000 keys for 2,000 rides", done.stdout)
     assert "not_json" in done.stdout
+
+
+def test_titanic_is_explained_guarded_and_kept_current(tmp_path: Path, free_port: int) -> None:
+    need("explainerdashboard")
+    command = [sys.executable, EXAMPLES / "titanic" / "run.py", "--out", tmp_path, "--port", str(free_port)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert "who is not logged in sees the login page: True" in done.stdout
+    assert "rose sees Who survived?" in done.stdout
+    assert "the new model is explained: after" in done.stdout
+    assert "the page tells why it is not current: after" in done.stdout
+    assert (tmp_path / "titanic.html").stat().st_size > 1_000_000

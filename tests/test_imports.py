@@ -13,7 +13,7 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "fairlead"
 MODULES = sorted(SOURCE.rglob("*.py"))
-CLI = SOURCE / "cli.py"
+CLI = SOURCE / "cli"
 VAGUE = {"utils", "util", "helpers", "helper", "common", "manager", "managers", "misc"}
 
 
@@ -86,7 +86,7 @@ def test_only_the_cli_prints(path: Path) -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     ]
-    assert path == CLI or calls == []
+    assert CLI in path.parents or calls == []
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
@@ -102,5 +102,12 @@ def test_contracts_take_no_arbitrary_keywords(path: Path) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and not node.name.startswith("_")
         and node.args.kwarg is not None
+        and not is_of_another(node)
     ]
     assert open_ended == []
+
+
+def is_of_another(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether a library decides what it is called with: it takes and ignores `**_`, or hands all on to `super`."""
+    handed_on = any(ast.unparse(node) == f"super().{function.name}" for node in ast.walk(function))
+    return handed_on or (function.args.kwarg is not None and function.args.kwarg.arg == "_")

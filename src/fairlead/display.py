@@ -87,6 +87,37 @@ def progress() -> Iterator[Progress]:
 
 
 @contextmanager
+def steps() -> Iterator[Callable[[str, float], None]]:
+    """Show each step of a build and what share of it is done; without a terminal, a line when one begins."""
+    if not sys.stderr.isatty():
+        told: list[str] = []
+
+        def tell(what: str, share: float) -> None:
+            if what not in told:
+                told.append(what)
+                sys.stderr.write(f"fairlead: {what}\n")
+
+        yield tell
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks = {"": bars.add_task("…", total=1)}
+
+        def show(what: str, share: float) -> None:
+            if what not in tasks:
+                for task in tasks.values():
+                    bars.update(task, visible=False)
+                tasks[what] = bars.add_task(what, total=1)
+            bars.update(tasks[what], completed=share)
+
+        yield show
+
+
+@contextmanager
 def stream_status() -> Iterator[Callable[[Status], None]]:
     """Show how a consumer is: one line on a terminal that is kept up to date, a line a minute else."""
     if not sys.stderr.isatty():

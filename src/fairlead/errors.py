@@ -215,6 +215,12 @@ class TooManyRejects(FairleadError):
     code = "too_many_rejects"
 
 
+class DashboardError(FairleadError):
+    """A dashboard cannot be built or shown with what was given: data that do not fit, a store that changed."""
+
+    code = "dashboard"
+
+
 class BrokerError(FairleadError):
     """A stream cannot be read or written as it was asked for: no such stream, no right, a wrong address."""
 

@@ -6,11 +6,13 @@ Layer L5, beside `cli`.
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from fairlead.bundle.disk import size_text
 from fairlead.bundle.manifest import Manifest
 from fairlead.bundle.read import Bundle
 from fairlead.predict.forest import TREES
@@ -18,6 +20,7 @@ from fairlead.schema import Feature, Output
 
 if TYPE_CHECKING:
     from fairlead.batch.report import FileReport, Report
+    from fairlead.dashboard.memory import Measured
     from fairlead.stream.progress import Status
     from fairlead.web.runners import Placement
 
@@ -113,6 +116,37 @@ def streamed(status: Status) -> str:
     parts += [f"{max(ages):,.1f} s behind"] if ages else []
     parts += [f"not ready: {status.reason}"] if status.reason else []
     return " · ".join(parts)
+
+
+def weighed(measured: Sequence[Measured], as_json: bool = False) -> str:
+    """Tell where the bytes of dashboards are, a column a dashboard."""
+    if as_json:
+        told = [
+            {
+                "name": one.name,
+                "settings": dict(one.settings),
+                "parts_bytes": dict(one.parts),
+                "total_bytes": one.total,
+                "worker_private_bytes": one.worker.private_bytes,
+                "worker_shared_bytes": one.worker.shared_bytes,
+            }
+            for one in measured
+        ]
+        return msgspec.json.format(msgspec.json.encode(told), indent=2).decode()
+    parts = list(dict.fromkeys(part for one in measured for part in one.parts))
+    settings = list(dict.fromkeys(name for one in measured for name in one.settings))
+    rows = [["", *(one.name for one in measured)]]
+    rows += [[name, *(str(one.settings.get(name, "")) for one in measured)] for name in settings]
+    rows += [[part, *(size_text(one.parts.get(part, 0)) for one in measured)] for part in parts]
+    rows.append(["the whole store", *(size_text(one.total) for one in measured)])
+    rows.append(["one more worker", *(size_text(one.worker.private_bytes) for one in measured)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    )
 
 
 def _file(file: FileReport) -> str:

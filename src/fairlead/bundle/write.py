@@ -20,6 +20,8 @@ from fairlead.bundle.manifest import DESCRIPTOR, decode_descriptor
 from fairlead.bundle.read import files_of
 from fairlead.errors import BundleError
 
+# How the directories end in which something is written that is not whole yet.
+PARTIAL = ".partial"
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -63,27 +65,31 @@ def staged(target: Path, files: Mapping[str, bytes]) -> Iterator[Path]:
     ----------
     files : content by path inside the bundle, with forward slashes.
     """
+    with staged_directory(target) as directory:
+        for name, data in files.items():
+            path = directory / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        yield directory
+
+
+@contextmanager
+def staged_directory(target: Path) -> Iterator[Path]:
+    """Give an empty directory beside `target`; on leaving without an error it takes its place, else nothing stays.
+
+    All that was written into it by then is on the disk before that.
+    """
     target = target.absolute()
-    directory = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+    directory = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=PARTIAL, dir=target.parent))
     try:
         directory.chmod(0o755)
-        for name, data in files.items():
-            _write(directory / name, data)
         yield directory
-        for folder in {(directory / name).parent for name in files} | {directory}:
-            sync(folder)
+        for path in [*directory.rglob("*"), directory]:
+            sync(path)
         _replace(directory, target)
         sync(target.parent)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _replace(directory: Path, target: Path) -> None:

@@ -7,6 +7,7 @@ from fairlead.config.reading import CONFIG_VARIABLE, read
 from fairlead.config.settings import (
     CacheSettings,
     CanarySettings,
+    DashboardSettings,
     Isolation,
     JobsSettings,
     ModelSettings,
@@ -24,6 +25,7 @@ __all__ = [
     "CONFIG_VARIABLE",
     "CacheSettings",
     "CanarySettings",
+    "DashboardSettings",
     "Isolation",
     "JobsSettings",
     "ModelSettings",

@@ -20,6 +20,7 @@ from fairlead.config.settings import (
     NAME,
     CacheSettings,
     CanarySettings,
+    DashboardSettings,
     JobsSettings,
     ModelSettings,
     Settings,
@@ -41,7 +42,7 @@ _SERVICE_LINK = re.compile(r"SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|S
 _LINKED_PORT = re.compile(r"(tcp|udp|sctp)://")
 _PATHS = (
     "api_keys_file", "tls_certificate", "tls_key", "tls_client_ca", "state_directory", "directory", "checkpoints",
-    "overflow",
+    "overflow", "users", "secret_file",
 )  # fmt: skip
 # The user and password of an address.
 _LOGIN = re.compile(r"//[^/@\s]*:[^/@\s]*@")
@@ -53,9 +54,14 @@ _SECTIONS: dict[str, type[Struct]] = {
     "cache": CacheSettings,
     "jobs": JobsSettings,
     "stream": StreamSettings,
+    "dashboard": DashboardSettings,
 }
 
 
+# The section, what its flags begin with here, and on the command line.
+_FLAGS = (
+    ("cache", "cache_", "--cache-"), ("stream", "stream_", "--"), ("dashboard", "dashboard_", "--"), ("web", "", "--"),
+)  # fmt: skip
 _IN_SECTIONS = [
     f"{section}.{name}" for section, struct in _SECTIONS.items() for name in struct.__struct_encode_fields__
 ]
@@ -69,8 +75,8 @@ def read(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, obje
     path : the file, None for the one that `FAIRLEAD_CONFIG` names, if any.
     environ : `FAIRLEAD_WEB_…` set the fields of `WebSettings`, and so for every other section; lists are comma
         separated.
-    flags : fields of `WebSettings`, those of `CacheSettings` as `cache_…` and of `StreamSettings` as `stream_…`; None
-        is a flag that was not given.
+    flags : fields of `WebSettings`, those of other sections as `cache_…`, `stream_…`, `dashboard_…`; None is a flag
+        that was not given.
 
     Raises
     ------
@@ -173,7 +179,7 @@ def _read_flags(flags: Mapping[str, object], found: dict[str, dict[str, Any]], p
         for name, value in flags.items()
         if value is not None
     }
-    for section, prefix, spelled in (("cache", "cache_", "--cache-"), ("stream", "stream_", "--"), ("web", "", "--")):
+    for section, prefix, spelled in _FLAGS:
         own = {name.removeprefix(prefix): given.pop(name) for name in list(given) if name.startswith(prefix)}
         spell = partial(_flag, spelled)
         found[section] |= _checked(_SECTIONS[section], own, "", spell, problems)
@@ -207,7 +213,9 @@ def _parse(path: Path) -> dict[Any, Any]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: expected YAML in UTF-8, got something else ({type(error).__name__})") from None
     if data is not None and not isinstance(data, dict):
-        raise ConfigError(f"{path}: expected a mapping with models, web, cache, jobs and stream, got {_shown(data)}")
+        raise ConfigError(
+            f"{path}: expected a mapping with models, web, cache, jobs, stream and dashboard, got {_shown(data)}"
+        )
     return data or {}
 
 

@@ -280,6 +280,45 @@ class StreamSettings(Struct, frozen=True, forbid_unknown_fields=True, rename={"f
     log_format: Annotated[Literal["text", "json"], Meta(description="text or json")] = "text"
 
 
+class DashboardSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """How to show dashboards. Durations are in seconds.
+
+    Parameters
+    ----------
+    host : address to listen on. Default 127.0.0.1.
+    port : TCP port, 0 for any that is free. Default 8050.
+    server : ``gunicorn``, with processes, or ``waitress``, which has threads only. Default gunicorn.
+    workers : processes that answer. Default 1.
+    threads : of each process. Default 4.
+    root_path : path prefix that a proxy in front takes off, or leaves on. Default none.
+    users : the file of users and passwords that `fairlead dashboard users` keeps. Default none, which asks nobody to
+        log in.
+    secret_file : holds what signs the sessions; made when it is not there. Default the users' file with .secret at
+        its end.
+    session_s : how long a login lasts. Default 12 hours.
+    max_attempts : wrong passwords for one user, or from one address, before others are not looked at. Default 10.
+    attempts_window_s : for how long they are counted. Default 300.
+    timeout_s : how long a worker may take for a page. Default 60.
+    shutdown_timeout_s : how long pages that are asked for may take to finish after SIGTERM. Default 25.
+    log_format : of standard error, ``text`` or ``json``. Default text.
+    """
+
+    host: Text = "127.0.0.1"
+    port: Port = 8050
+    server: Annotated[Literal["gunicorn", "waitress"], Meta(description="gunicorn or waitress")] = "gunicorn"
+    workers: Count = 1
+    threads: Count = 4
+    root_path: Prefix = ""
+    users: Text | None = None
+    secret_file: Text | None = None
+    session_s: Kept = 43200.0
+    max_attempts: Count = 10
+    attempts_window_s: Duration = 300.0
+    timeout_s: Duration = 60.0
+    shutdown_timeout_s: Pause = 25.0
+    log_format: Annotated[Literal["text", "json"], Meta(description="text or json")] = "text"
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """All of a deployment.
 
@@ -290,6 +329,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     cache : where models from elsewhere are kept.
     jobs : which files may be scored over HTTP.
     stream : how to score events as they come.
+    dashboard : how to show dashboards.
     """
 
     models: dict[str, ModelSettings] = {}
@@ -297,6 +337,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     cache: CacheSettings = CacheSettings()
     jobs: JobsSettings = JobsSettings()
     stream: StreamSettings = StreamSettings()
+    dashboard: DashboardSettings = DashboardSettings()
 
 
 def is_address(source: str) -> bool:

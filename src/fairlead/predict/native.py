@@ -134,13 +134,7 @@ class NativeEngine:
         return self._prediction(values, probabilities, len(rows))
 
     def _batch(self, rows: Sequence[Row]) -> Any:
-        """Make what the model itself takes."""
-        if self._form == "matrix":
-            return self._encoder.encode(rows)
-        if self._form == "records":
-            names = [feature.source for feature in self._schema.features]
-            return [dict(zip(names, row, strict=True)) for row in rows]
-        return to_frame(rows, self._schema)
+        return model_input(rows, self._schema, self._form, self._encoder)
 
     def _prediction(self, values: Any, probabilities: Any, n_rows: int) -> Prediction:
         values = np.asarray(values)
@@ -167,6 +161,23 @@ class NativeEngine:
             return self.model.predict(**arguments)
         except Exception as error:
             raise ModelFailed(f"the model raised {type(error).__name__}: {error}") from error
+
+
+def model_input(rows: Sequence[Row], schema: Schema, form: str, encoder: Encoder) -> Any:
+    """Make what the model itself takes: one dict a row, a pandas frame, or a float64 matrix.
+
+    Parameters
+    ----------
+    schema : the features that reach the model.
+    form : which of them, see `bundle.manifest.Manifest`.
+    encoder : of the schema.
+    """
+    if form == "matrix":
+        return encoder.encode(rows)
+    if form == "records":
+        names = [feature.source for feature in schema.features]
+        return [dict(zip(names, row, strict=True)) for row in rows]
+    return to_frame(rows, schema)
 
 
 def _versions(libraries: Iterable[str]) -> dict[str, str]:

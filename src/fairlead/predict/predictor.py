@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from fairlead.bundle.manifest import Manifest
 from fairlead.bundle.read import MODEL, Bundle, open_bundle
-from fairlead.errors import ModelFailed
+from fairlead.errors import InvalidRecords, ModelFailed
 from fairlead.predict.encode import BLOCK_ROWS
 from fairlead.predict.engines import Engine, OnnxEngine
 from fairlead.predict.forest import TREES, decode_forest
@@ -171,6 +171,42 @@ class Predictor:
         self.counts.rejected += len(rejections)
         return TableOutcome(outputs, places, rejections)
 
+    def raw_prediction(self, table: pa.Table) -> Prediction:
+        """Predict an Arrow table, and give what the model does: every probability, whatever outputs are declared.
+
+        Raises
+        ------
+        InvalidRecords
+            When one row or more is refused, or gives no finite number.
+        ModelFailed
+            As `run`.
+        """
+        if self._preparation is None:
+            checked = checked_table(table, self.schema)
+            _raise_for(checked.rejections)
+            prediction = self._predicted(checked.table)
+        else:
+            prediction = self.engine.predict(self.model_rows(table))
+        _raise_for({row: (_not_finite(row),) for row in prediction.not_finite()})
+        return prediction
+
+    def model_rows(self, table: pa.Table) -> list[Row]:
+        """Give what reaches the model of an Arrow table: rows of the manifest's model schema.
+
+        Raises
+        ------
+        InvalidRecords, ModelFailed
+            As `raw_prediction`.
+        """
+        checked = checked_table(table, self.schema)
+        _raise_for(checked.rejections)
+        rows = _rows(checked.table)
+        if self._preparation is None:
+            return rows
+        after = self._preparation.run(rows)
+        _raise_for(after.rejections)
+        return after.rows
+
     def predict(self, data: Any, on_progress: Callable[[int, int], object] | None = None) -> Any:
         """Predict a pandas frame, a list of records or one record, and raise for what is refused.
 
@@ -284,6 +320,11 @@ class Predictor:
 
 def _rows(table: pa.Table) -> list[Row]:
     return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+
+def _raise_for(rejections: dict[int, tuple[Problem, ...]]) -> None:
+    if rejections:
+        raise InvalidRecords([problem for found in rejections.values() for problem in found])
 
 
 def _not_finite(place: int) -> Problem:
