@@ -13,7 +13,7 @@ from typing import Any
 from flask import Flask, Response, abort, request
 
 from fairlead import config
-from fairlead.dashboard.gate import Gate
+from fairlead.dashboard.logins.gate import Gate
 
 TOKEN = re.compile(r'name="token" value="([0-9a-f]+)"')
 # What a Dash app answers below its path, its page at any other.

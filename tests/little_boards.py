@@ -36,7 +36,7 @@ def write_store(path: Path, title: str, **more: Any) -> Path:
 
 
 def load(path: Path, prefix: str) -> Any:
-    """Do what `fairlead.dashboard.board.load_board` does."""
+    """Do what `fairlead.dashboard.boards.board.load_board` does."""
     try:
         manifest = json.loads((path / "manifest.json").read_bytes())
     except (OSError, ValueError) as error:
@@ -116,9 +116,10 @@ class Trial:
 if __name__ == "__main__":
     import msgspec
 
-    import fairlead.dashboard.following as following
+    import fairlead.dashboard.serving.following as following
     from fairlead.config import DashboardSettings
-    from fairlead.dashboard import environment, server, shelf
+    from fairlead.dashboard import environment
+    from fairlead.dashboard.serving import server, shelf
 
     shelf._load_board = load  # what is loaded, and how it is tried; all else is as it is
     following.Follower.__init__.__defaults__ = (Trial,)

@@ -1,4 +1,4 @@
-"""Rows as a dashboard is built from, made of frames: what `fairlead.dashboard.data` reads from files."""
+"""Rows as a dashboard is built from, made of frames: what `fairlead.dashboard.building.data` reads from files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from fairlead.bundle.read import Bundle
-from fairlead.dashboard.data import Observed
+from fairlead.dashboard.building.data import Observed
 from fairlead.predict.outputs import label_text
 
 

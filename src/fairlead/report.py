@@ -20,7 +20,7 @@ from fairlead.schema import Feature, Output
 
 if TYPE_CHECKING:
     from fairlead.batch.report import FileReport, Report
-    from fairlead.dashboard.memory import Measured
+    from fairlead.dashboard.boards.memory import Measured
     from fairlead.stream.progress import Status
     from fairlead.web.runners import Placement
 

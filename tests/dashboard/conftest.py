@@ -22,9 +22,9 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from fairlead.bundle.build import BuildOptions, build
 from fairlead.dashboard import environment
-from fairlead.dashboard.board import Board, load_board
-from fairlead.dashboard.build import DashboardOptions
-from fairlead.dashboard.build import build as build_dashboard
+from fairlead.dashboard.boards.board import Board, load_board
+from fairlead.dashboard.building.build import DashboardOptions
+from fairlead.dashboard.building.build import build as build_dashboard
 from fairlead.dashboard.rows import RowsOptions
 from fairlead.dashboard.store import Store
 

@@ -77,8 +77,8 @@ def build(
 
     SOURCE is a bundle, what `fairlead serve` would make one of, or an explainer.yaml of explainerdashboard.
     """
-    from fairlead.dashboard.build import DashboardOptions
-    from fairlead.dashboard.build import build as build_dashboard
+    from fairlead.dashboard.building.build import DashboardOptions
+    from fairlead.dashboard.building.build import build as build_dashboard
 
     options = DashboardOptions(
         data=data,
@@ -138,7 +138,7 @@ def serve(context: click.Context, stores: tuple[Path, ...], config_file: Path | 
     A store that is replaced, as `fairlead dashboard watch` does, is shown from then on.
     """
     from fairlead import config
-    from fairlead.dashboard.server import run
+    from fairlead.dashboard.serving.server import run
 
     run(stores, config.read(config_file, os.environ, context.obj).dashboard)
 
@@ -153,7 +153,7 @@ def watch(stores: tuple[Path, ...]) -> None:
     import signal
     import threading
 
-    from fairlead.dashboard.watch import watch as watch_stores
+    from fairlead.dashboard.building.watch import watch as watch_stores
     from fairlead.monitor import logs
 
     logs.configure("text")
@@ -167,7 +167,7 @@ def watch(stores: tuple[Path, ...]) -> None:
 @_stores
 def rebuild(stores: tuple[Path, ...]) -> None:
     """Build dashboards anew, as they were built before."""
-    from fairlead.dashboard.build import rebuild as rebuild_dashboard
+    from fairlead.dashboard.building.build import rebuild as rebuild_dashboard
 
     for store in stores:
         with display.steps() as step:
@@ -181,7 +181,7 @@ def rebuild(stores: tuple[Path, ...]) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print bytes as JSON.")
 def memory(stores: tuple[Path, ...], as_json: bool) -> None:
     """Tell what each part of a dashboard takes, in its store and in a worker; of several, side by side."""
-    from fairlead.dashboard.memory import measure
+    from fairlead.dashboard.boards.memory import measure
     from fairlead.report import weighed
 
     with display.steps() as step:

@@ -12,7 +12,7 @@ import click
 from fairlead.cli.flags import FilePath
 
 if TYPE_CHECKING:
-    from fairlead.dashboard.users import User, Users
+    from fairlead.dashboard.logins.users import User, Users
 
 _users = click.option("--users", "file", type=FilePath, metavar="FILE", help="Who they are.  [default: the setting]")
 _password = click.option(
@@ -99,7 +99,7 @@ def list_users(file: Path | None, as_json: bool) -> None:
 
 def _opened(file: Path | None) -> Users:
     from fairlead import config
-    from fairlead.dashboard.users import Users
+    from fairlead.dashboard.logins.users import Users
 
     named = file or config.read(None, os.environ, {}).dashboard.users
     if named is None:

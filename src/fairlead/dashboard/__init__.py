@@ -39,7 +39,7 @@ def app(*stores: str | Path, users: str | Path | None = None, secret_file: str |
     MissingExtra
         When explainerdashboard is not installed.
     """
-    from fairlead.dashboard.mounting import make_app
+    from fairlead.dashboard.serving.mounting import make_app
 
     return make_app(stores, users, secret_file)
 
@@ -66,6 +66,6 @@ def mount(
     DashboardError
         When the route is taken, or the app has answered requests already; and what `app` raises.
     """
-    from fairlead.dashboard.mounting import add, make_app
+    from fairlead.dashboard.serving.mounting import add, make_app
 
     add(flask_app, route, lambda: make_app(stores, users, secret_file, is_mounted=True))

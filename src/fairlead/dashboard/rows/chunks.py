@@ -16,7 +16,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fairlead.dashboard.data_file import FileTable, Wanted, check_end, facts, typed
+from fairlead.dashboard.rows.data_file import FileTable, Wanted, check_end, facts, typed
 from fairlead.dashboard.rows.records import check_columns, index_text, plain
 from fairlead.errors import DashboardError, InvalidRecords
 from fairlead.extras import require
