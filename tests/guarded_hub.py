@@ -15,12 +15,28 @@ from flask import Flask, Response, abort, request
 from fairlead import config
 from fairlead.dashboard.logins.gate import Gate
 
+KEY = b"k" * 32
+PASSWORD = "correct horse"
+LIMIT = 3
+SETTINGS = config.DashboardSettings(
+    max_attempts=LIMIT, attempts_window_s=60.0, session_s=3600.0, trusted_proxies=("10.0.0.0/8", "2001:db8::1")
+)
 TOKEN = re.compile(r'name="token" value="([0-9a-f]+)"')
 # What a Dash app answers below its path, its page at any other.
 PARTS = [
     "_dash-layout", "_dash-dependencies", "_dash-component-suites/dash/deps/react.min.js", "_reload-hash",
     "_favicon.ico", "assets/bootstrap.min.css",
 ]  # fmt: skip
+
+
+class Clock:
+    """Seconds since the epoch, which the tests set."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now_s
 
 
 @dataclass

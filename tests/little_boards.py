@@ -43,12 +43,15 @@ def load(path: Path, prefix: str) -> Any:
         raise DashboardError(f"{path}: no dashboard store") from error
     if "broken" in manifest:
         raise DashboardError(f"{path}: explainer.joblib is not what was built")
+    if "needs" in manifest and not (path / manifest["needs"]).exists():
+        raise DashboardError(f"{path}: {manifest['needs']} is missing")
     if "crashes" in manifest:
         raise KeyError(manifest["crashes"])
     time.sleep(manifest.get("takes_s", 0))
-    dashboard = _dash_app(manifest["title"], prefix)
+    rows = Rows(manifest["rows"]) if "rows" in manifest else None
+    dashboard = _dash_app(manifest["title"], prefix, rows)
     store = types.SimpleNamespace(path=path, manifest=types.SimpleNamespace(**manifest))
-    return types.SimpleNamespace(
+    return _Board(
         name=path.name.removesuffix(".dash"),
         title=manifest["title"],
         description=manifest["description"],
@@ -56,10 +59,38 @@ def load(path: Path, prefix: str) -> Any:
         server=dashboard.server,
         explainer=None,
         dashboard=types.SimpleNamespace(app=dashboard),
+        rows=rows,
     )
 
 
-def _dash_app(title: str, prefix: str) -> Any:
+class _Board(types.SimpleNamespace):
+    """What can be referred to weakly, as a real one."""
+
+
+class Rows:
+    """Rows from outside, whose source can be away, and which are of no use once they are closed.
+
+    Parameters
+    ----------
+    trouble : with it, for as long as nobody takes it away.
+    """
+
+    def __init__(self, trouble: str | None) -> None:
+        self.trouble = trouble
+        self.is_closed = False
+        self.n_asked = 0
+
+    def record(self, after_s: float) -> None:
+        self.n_asked += 1
+        time.sleep(after_s)
+        if self.is_closed:
+            raise ValueError("I/O operation on closed file")
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def _dash_app(title: str, prefix: str, rows: Rows | None) -> Any:
     import dash
 
     app = dash.Dash("little", url_base_pathname=prefix, title=title)
@@ -70,7 +101,7 @@ def _dash_app(title: str, prefix: str) -> Any:
         if what == "fail":
             raise ValueError("a fault of the page")
         if what.startswith("sleep "):
-            time.sleep(float(what.removeprefix("sleep ")))
+            (rows.record if rows is not None else time.sleep)(float(what.removeprefix("sleep ")))
         return f"{title}: {what} ({os.getpid()})"
 
     return app

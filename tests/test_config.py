@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairlead.config import (
@@ -206,6 +206,17 @@ def test_environment_is_text(variable: str, text: str, value: object) -> None:
     assert getattr(read(None, {f"FAIRLEAD_WEB_{variable}": text}, {}).web, variable.lower()) == value
 
 
+def test_proxies_are_addresses_and_networks_and_by_default_none() -> None:
+    assert read(None, {}, {}).dashboard.trusted_proxies == ()
+    environ = {"FAIRLEAD_DASHBOARD_TRUSTED_PROXIES": "10.0.0.0/8, 2001:db8::1,unix"}
+    assert read(None, environ, {}).dashboard.trusted_proxies == ("10.0.0.0/8", "2001:db8::1", "unix")
+    assert read(None, environ, {"dashboard_trusted_proxies": ("::1",)}).dashboard.trusted_proxies == ("::1",)
+    expected = r"PROXIES\[0\]: expected a list of addresses or networks such as 10.0.0.0/8, or unix, got"
+    for wrong in ("nginx", "*", "10.0.0.1:80/x"):
+        with pytest.raises(ConfigError, match=expected):
+            read(None, {"FAIRLEAD_DASHBOARD_TRUSTED_PROXIES": wrong}, {})
+
+
 def test_flags_may_be_paths_and_lists() -> None:
     web = read(None, {}, {"api_keys_file": Path("keys"), "cors_origins": ["https://a.example"]}).web
     assert (web.api_keys_file, web.cors_origins) == ("keys", ("https://a.example",))
@@ -358,6 +369,7 @@ def test_a_missing_file_is_told_with_the_rest(tmp_path: Path) -> None:
     assert variable == "FAIRLEAD_WEB_PORT: expected a whole number from 0 to 65535, got ''"
 
 
+@settings(deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=4))
 def test_any_value_is_taken_or_refused(value: object) -> None:
     for field in FIELDS:
@@ -369,6 +381,7 @@ def test_any_value_is_taken_or_refused(value: object) -> None:
         assert not isinstance(got, float) or math.isfinite(got)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_file_is_taken_or_refused(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     path = tmp_path_factory.getbasetemp() / "any.yaml"
@@ -381,6 +394,7 @@ def test_any_file_is_taken_or_refused(tmp_path_factory: pytest.TempPathFactory, 
     assert said.startswith(str(path))
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from([field.name for field in FIELDS]).map(str.upper), st.text(max_size=20)))
 def test_any_environment_is_taken_or_refused_by_name(texts: dict[str, str]) -> None:
     said = ""

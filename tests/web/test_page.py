@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
 import fairlead.web
-from browser import Browser, Tab
+from browser import FAINT, Browser, Tab
 from fairlead.web import page
 
 PHONE = {"width": 390, "height": 844}
@@ -161,10 +161,6 @@ def predict(tab: Tab) -> None:
 
 def set_value(tab: Tab, name: str, value: str) -> None:
     tab.run(f"{{const c = {field(name)}; c.value = {json.dumps(value)}; c.dispatchEvent({TYPED})}}")
-
-
-def is_wider_than_seen(tab: Tab) -> bool:
-    return bool(tab.run("document.documentElement.scrollWidth > document.documentElement.clientWidth"))
 
 
 def test_the_form_holds_the_example_and_predicts_what_the_api_does(churn: Site, shown: Any, tmp_path: Path) -> None:
@@ -337,7 +333,7 @@ def test_many_models_are_filtered_and_linked_to(shown: Any, tmp_path: Path) -> N
         assert tab.requests[-1].endswith("models/model-21/predict") or "metrics" in tab.requests[-1]
         tab.run("history.back()")
         tab.wait("document.querySelector('h1').innerText === 'model-07'")
-        assert not is_wider_than_seen(tab)
+        assert not tab.is_wider_than_seen()
         tab.screenshot(tmp_path / "models.png", whole=False)
 
 
@@ -466,41 +462,22 @@ def test_it_works_behind_a_path_prefix(churn_bundle: Path, shown: Any) -> None:
         assert "/scoring/models/churn/predict" in tab.run("document.querySelector('#curl pre').textContent")
 
 
-# What the eye gets: of each text its colour and the ground behind it, as WCAG 2.2 section 1.4.3 compares them.
-FAINT = """(() => {
-  const parse = c => c.match(/[\\d.]+/g).map(Number);
-  const part = v => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
-  const light = ([r, g, b]) => 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
-  const ground = e => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor);
-    if (c.length < 4 || c[3] === 1) return c; } return [255, 255, 255]; };
-  const found = [];
-  for (const e of document.querySelectorAll('body *')) {
-    const text = [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()) || e.matches('input, select');
-    if (!text || !e.checkVisibility() || e.closest('svg, datalist, option')) continue;
-    const [a, b] = [light(parse(getComputedStyle(e).color)), light(ground(e))].sort((x, y) => y - x);
-    const ratio = (a + 0.05) / (b + 0.05);
-    if (ratio < 4.5) found.push(`${e.tagName}.${e.className} ${e.textContent.slice(0, 20)} ${ratio.toFixed(2)}`);
-  }
-  return found;
-})()"""
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [{"width": 1280, "height": 900}, PHONE, {"width": 320, "height": 640}])
 def test_it_fits_and_can_be_read(churn: Site, shown: Any, tmp_path: Path, scheme: str, size: Any) -> None:
     with shown(churn, allowed=("422",), scheme=scheme, **size) as tab:
         dark = tab.run("getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0] < 100")
         assert dark == (scheme == "dark")
-        assert not is_wider_than_seen(tab)
+        assert not tab.is_wider_than_seen()
         predict(tab)
         tab.run("document.querySelectorAll('details').forEach(e => e.open = true)")
-        assert not is_wider_than_seen(tab)
+        assert not tab.is_wider_than_seen()
         assert tab.run(FAINT) == []
         tab.screenshot(tmp_path / f"{size['width']}-{scheme}.png")
         set_value(tab, "tenure", "1.5")
         predict(tab)
         assert tab.run(FAINT) == []
-        assert not is_wider_than_seen(tab)
+        assert not tab.is_wider_than_seen()
 
 
 def test_every_control_has_a_name_and_the_keyboard_reaches_it(churn: Site, shown: Any) -> None:

@@ -125,6 +125,7 @@ def _rows(
 @_setting("--workers", type=click.IntRange(1), help="Processes that answer.  [default: 1]")
 @_setting("--threads", type=click.IntRange(1), help="Of each process.  [default: 4]")
 @_setting("--root-path", help="The path prefix behind a proxy, such as /dashboards.")
+@_setting("--trusted-proxies", type=Names(), metavar="IP,…", help="Whose X-Forwarded-For and -Proto count.")
 @_setting("--users", metavar="FILE", help="Who may log in, see `fairlead dashboard users`.  [default: no logins]")
 @_setting("--secret-file", metavar="FILE", help="What signs the sessions.  [default: FILE.secret of --users]")
 @_setting("--session-s", type=click.FLOAT, help="How long a login lasts.  [default: 43200]")
@@ -145,7 +146,14 @@ def serve(context: click.Context, stores: tuple[Path, ...], config_file: Path | 
 
 @dashboard.command()
 @_stores
-def watch(stores: tuple[Path, ...]) -> None:
+@click.option(
+    "--refresh-s",
+    type=click.FloatRange(0, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="How often to ask a registry or S3 for a newer version.",
+)
+def watch(stores: tuple[Path, ...], refresh_s: float) -> None:
     """Build dashboards anew whenever a model, data or options that they were made of change, until Ctrl-C.
 
     What cannot be built leaves the old dashboard up, which then says why it is not current.
@@ -160,7 +168,7 @@ def watch(stores: tuple[Path, ...]) -> None:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    watch_stores(stores, stop)
+    watch_stores(stores, stop, refresh_s=refresh_s)
 
 
 @dashboard.command()
@@ -178,15 +186,34 @@ def rebuild(stores: tuple[Path, ...]) -> None:
 
 @dashboard.command()
 @_stores
+@click.option("--precision", type=click.Choice(["float64", "float32"]), help="Weigh it with that, too.")
+@click.option("--no-interactions", is_flag=True, help="Weigh it without them, too.")
+@click.option("--positive-class-only", is_flag=True, help="Weigh it so, too.")
+@click.option("--sample", type=click.IntRange(2), help="Weigh it with so many rows, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print bytes as JSON.")
-def memory(stores: tuple[Path, ...], as_json: bool) -> None:
-    """Tell what each part of a dashboard takes, in its store and in a worker; of several, side by side."""
-    from fairlead.dashboard.boards.memory import measure
+def memory(
+    stores: tuple[Path, ...],
+    precision: str | None,
+    no_interactions: bool,
+    positive_class_only: bool,
+    sample: int | None,
+    as_json: bool,
+) -> None:
+    """Tell what each part of a dashboard takes, in its store and in a worker; of several, side by side.
+
+    For each option that would save something, the dashboard is built with it once more, aside, and weighed like the one
+    that is there.
+    """
+    from fairlead.dashboard.building.comparison import compare
     from fairlead.report import weighed
 
+    given: dict[str, dict[str, object] | None] = {
+        f"--precision {precision}": {"precision": precision} if precision else None,
+        "--no-interactions": {"interactions": False} if no_interactions else None,
+        "--positive-class-only": {"positive_class_only": True} if positive_class_only else None,
+        f"--sample {sample}": {"sample": sample} if sample else None,
+    }
+    changes = {name: changed for name, changed in given.items() if changed is not None}
     with display.steps() as step:
-        measured = []
-        for number, store in enumerate(stores):
-            step(f"weigh {store}", number / len(stores))
-            measured.append(measure(store))
+        measured = [one for store in stores for one in compare(store, changes, step)]
     click.echo(weighed(measured, as_json))

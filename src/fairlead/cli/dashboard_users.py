@@ -115,8 +115,13 @@ def _secret(file: Path | None) -> str:
         return str(click.prompt("password", hide_input=True, confirmation_prompt=True, err=True))
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DashboardError(f"{file}: expected a password in UTF-8: {error}") from error
+    except OSError as error:
+        raise DashboardError(
+            f"{file}: expected a file that holds the password, got: {error.strerror}: name another"
+        ) from error
+    except UnicodeDecodeError:
+        # Without what the error tells, which is a part of the password.
+        raise DashboardError(f"{file}: expected a password in UTF-8, got something else: write it anew") from None
     return text.removesuffix("\n").removesuffix("\r")
 
 

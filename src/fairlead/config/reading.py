@@ -168,7 +168,7 @@ def _from_environment(
         name = variable.removeprefix(prefix)
         if name == variable or _SERVICE_LINK.fullmatch(name) or (name == "PORT" and _LINKED_PORT.match(text)):
             continue
-        is_list = name in ("CORS_ORIGINS", "ROOTS")
+        is_list = name in ("CORS_ORIGINS", "ROOTS", "TRUSTED_PROXIES")
         given[name.lower()] = [part.strip() for part in text.split(",") if part.strip()] if is_list else text
     return _checked(struct, given, "", lambda name: prefix + name.upper(), problems, strict=False)
 

@@ -32,6 +32,9 @@ Sticky = Annotated[
         description="header:NAME, cookie:NAME or feature:NAME",
     ),
 ]
+# Names of hosts are none: who answers for them may change. What the numbers are is found out where they are used.
+Proxy = Annotated[str, Meta(pattern=r"^(unix|[0-9A-Fa-f:.]+(/[0-9]+)?)\Z")]
+Proxies = Annotated[tuple[Proxy, ...], Meta(description="a list of addresses or networks such as 10.0.0.0/8, or unix")]
 Origins = Annotated[tuple[Origin, ...], Meta(description="a list of origins, each like https://example.org or *")]
 # A directory, or a bucket with or without a prefix; no other address, and no empty names, which S3 tells apart.
 Root = Annotated[str, Meta(pattern=r"^(s3://[^/\s]+(/[^/]+)*/?|(?![A-Za-z][A-Za-z0-9+.-]+:/)[^\0]+)\Z")]
@@ -291,6 +294,8 @@ class DashboardSettings(Struct, frozen=True, forbid_unknown_fields=True):
     workers : processes that answer. Default 1.
     threads : of each process. Default 4.
     root_path : path prefix that a proxy in front takes off, or leaves on. Default none.
+    trusted_proxies : addresses or networks of proxies whose word on where a request comes from counts, ``unix`` for
+        one at a socket of that kind. Default none.
     users : the file of users and passwords that `fairlead dashboard users` keeps. Default none, which asks nobody to
         log in.
     secret_file : holds what signs the sessions; made when it is not there. Default the users' file with .secret at
@@ -309,6 +314,7 @@ class DashboardSettings(Struct, frozen=True, forbid_unknown_fields=True):
     workers: Count = 1
     threads: Count = 4
     root_path: Prefix = ""
+    trusted_proxies: Proxies = ()
     users: Text | None = None
     secret_file: Text | None = None
     session_s: Kept = 43200.0

@@ -13,6 +13,7 @@ Layer L3; what it needs to read a manifest is light, the rest is imported where 
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,7 @@ class StoreManifest(Struct, frozen=True, kw_only=True):
     rows : what `rows.open_rows` needs; None when there are none from outside.
     inputs : files and directories that it was made of.
     recipe : how to build it again.
+    source_key : what the recipe's source stood for, where it is an address: it may stand for something else later.
     """
 
     format_version: int = FORMAT_VERSION
@@ -101,6 +103,7 @@ class StoreManifest(Struct, frozen=True, kw_only=True):
     rows: dict[str, Any] | None
     inputs: tuple[str, ...]
     recipe: Recipe
+    source_key: str | None = None
 
 
 class _Sealed(Struct):
@@ -173,6 +176,25 @@ class Store:
                 raise DashboardError(f"{self.path / name}: changed since the dashboard was built: build it again")
         if open_bundle(self.path / BUNDLE).digest != self.manifest.bundle_digest:
             raise DashboardError(f"{self.path / BUNDLE}: not the bundle that the dashboard was built with")
+
+
+def identity(path: Path) -> str | None:
+    """Tell a store from the one that was in its place before, or from itself while it is copied there.
+
+    Returns
+    -------
+    The same text in every process, made of what the disk tells of its files without reading them; None when there is
+    no store.
+    """
+    digest = hashlib.sha256()
+    try:
+        for name in sorted({MANIFEST} | files_of(path)):
+            found = (path / name).stat()
+            told = f"{found.st_ino} {found.st_mtime_ns} {found.st_size}\n"
+            digest.update(os.fsencode(name) + b"\0" + told.encode())
+    except OSError:
+        return None
+    return digest.hexdigest()[:16]
 
 
 def stored_file(path: Path) -> StoredFile:

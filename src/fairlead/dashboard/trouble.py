@@ -43,6 +43,6 @@ class Trouble(msgspec.Struct, frozen=True):
 
     @classmethod
     def clear(cls, store: Path) -> None:
-        """Take it away, if it is there."""
-        with suppress(FileNotFoundError):
+        """Take it away, if it is there and can be."""
+        with suppress(OSError):
             cls.path(store).unlink()

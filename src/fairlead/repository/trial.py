@@ -10,10 +10,8 @@ Layer L2; here imports msgspec only, in the process what predicts.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import math
 import os
-import resource
 import shutil
 import signal
 import sys
@@ -27,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
+from fairlead.bundle.processes import end_with, yield_to_all
 from fairlead.bundle.read import Bundle, open_bundle
 from fairlead.errors import FairleadError, TrialFailed, VersionRefused
 from fairlead.schema import Problem
@@ -36,15 +35,11 @@ if TYPE_CHECKING:
 
 # How long a process that has said its last may take to end by itself.
 _END_S = 1.0
-# A tenth of what others get where all want more than there is: enough to come to an end under full load.
-_NICE = 10
 # Enough rows that a library takes its way for many.
 _BATCH_ROWS = 64
 _KEPT_BYTES = 16 * 1024
 _SHOWN_CHARACTERS = 2000
 _SHOWN_PROBLEMS = 10
-# Source: prctl(2)
-_PR_SET_PDEATHSIG = 1
 
 
 class Comparison(Struct, frozen=True):
@@ -225,7 +220,9 @@ def main(parent: int, new: Path, current: Path | None) -> None:
     def tell(message: _Message) -> None:
         os.write(out, msgspec.json.encode(message) + b"\n")
 
-    _yield_to_all(parent)
+    os.setpgid(0, 0)  # a group to be killed as one, but no session: Linux weighs niceness only within a session
+    yield_to_all()
+    end_with(parent)
     try:
         tell(_try(new, current, tell))
     except FairleadError as error:
@@ -236,20 +233,6 @@ def main(parent: int, new: Path, current: Path | None) -> None:
     # A model may leave threads behind, or have ends of its own to wait for: the kernel ends it.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, _END_S)
-
-
-def _yield_to_all(parent: int) -> None:
-    """Take what others leave of the processor, go first when memory is short, and end with whoever asked."""
-    # A group to be killed as one, but no session: Linux weighs niceness only within a session.
-    # Source: sched(7), "The autogroup feature"
-    os.setpgid(0, 0)
-    os.nice(_NICE)
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def _try(new_path: Path, current_path: Path | None, tell: _Tell) -> _Passed:

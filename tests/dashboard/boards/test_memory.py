@@ -38,6 +38,7 @@ def test_a_store_and_a_worker_of_it(survival_store: Path) -> None:
     bundle = sum(path.stat().st_size for path in (survival_store / "bundle").rglob("*") if path.is_file())
     assert measured.total == explainer + bundle
     assert measured.parts["SHAP interactions"] > measured.parts["SHAP values"]
+    assert 0 < measured.parts["decision trees"] < measured.parts["SHAP values"]
     assert measured.settings == {"rows": "200", "precision": "float64", "interactions": "yes", "classes": "all"}
     assert measured.worker.private_bytes > 0
 

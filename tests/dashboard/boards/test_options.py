@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 import yaml
 
-from fairlead.dashboard.boards.options import check, read_dashboard_yaml, wants_interactions, yaml_of
+from fairlead.dashboard.boards.options import (
+    check,
+    read_dashboard_yaml,
+    wants_decision_trees,
+    wants_interactions,
+    yaml_of,
+)
 from fairlead.errors import DashboardError
 
 
@@ -91,6 +97,20 @@ def test_a_theme_from_elsewhere_is_told() -> None:
 )
 def test_who_wants_interactions(params: dict[str, Any], wants: bool) -> None:
     assert wants_interactions(params) is wants
+
+
+@pytest.mark.parametrize(
+    ("params", "wants"),
+    [
+        ({}, None),
+        ({"decision_trees": False}, False),
+        ({"decision_trees": True, "tabs": ["importances"]}, False),
+        ({"tabs": ["decision_trees"]}, True),
+        ({"tabs": [{"module": "explainerdashboard.custom", "name": "DecisionPathTableComponent"}]}, True),
+    ],
+)
+def test_who_wants_decision_trees(params: dict[str, Any], wants: bool | None) -> None:
+    assert wants_decision_trees(params) is wants
 
 
 @pytest.mark.parametrize("content", ["dashboard: {params: [1]}", "dashboard: {params: {kwargs: 3}}", "explainer: {}"])

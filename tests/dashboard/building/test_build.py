@@ -13,7 +13,9 @@ from fairlead.dashboard.boards.board import load_board
 from fairlead.dashboard.boards.options import read_dashboard_yaml
 from fairlead.dashboard.building import build as module
 from fairlead.dashboard.building.build import DashboardOptions, build, rebuild
+from fairlead.dashboard.rows import RowsOptions
 from fairlead.dashboard.store import Store
+from fairlead.dashboard.trouble import Trouble
 from fairlead.errors import DashboardError, FairleadError
 
 
@@ -54,13 +56,16 @@ def test_a_project_of_explainerdashboard_from_another_directory(
     assert [tab.title for tab in board.dashboard.explainer_layout.tabs][:1] == ["Feature Importances"]
 
     before = content(built.path)
+    Trouble("it is away").write(built.path)
     write_options(folder, tabs=["whatif"], hide_features=["no such"])
     with pytest.raises(DashboardError, match="does not work:\n  the dashboard cannot be made of its options"):
         rebuild(built.path)
     assert content(built.path) == before
+    assert Trouble.of(built.path) is not None
 
     write_options(folder, tabs=["importances"])
     again = rebuild(built.path)
+    assert Trouble.of(built.path) is None
     assert again.path == built.path
     assert read_dashboard_yaml(built.path / "dashboard.yaml")["tabs"] == ["importances"]
     Store.open(built.path).verify()
@@ -106,6 +111,13 @@ def test_bad_inputs_leave_the_old_one(
     assert "unknown tab 'all'" in refused(survival_bundle, copy, **data, tabs=("all",))
     assert "got 1" in refused(survival_bundle, copy, **data, sample=1)
     assert "its directory does not exist" in refused(survival_bundle, copy, **data, static=Path("/none/x.html"))
+    assert "there is a directory: name a file in it" in refused(survival_bundle, copy, **data, static=tmp_path)
+    assert "the page cannot be written" in refused(survival_bundle, copy, **data, static=Path("/sys/x.html"))
+    for rows, told in (("none.parquet", "none.parquet: no such file"), ("none:row", "cannot be imported")):
+        monkeypatch.setattr(module, "bundle_of", None)  # which may build a model for minutes
+        assert told in refused(survival_bundle, copy, **data, rows=RowsOptions(rows, "name"))
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "explain", None)
     assert "no such bundle or model" in refused(tmp_path / "none.pkl", copy, **data)
     cut = tmp_path / "bundle"
     shutil.copytree(survival_bundle, cut)

@@ -122,3 +122,13 @@ def test_what_is_no_store_is_left_alone(old: Path, tmp_path: Path) -> None:
         check_target(tmp_path / "none" / "a.dash")
     (tmp_path / "empty.dash").mkdir()
     check_target(tmp_path / "empty.dash")
+
+
+def test_what_a_killed_build_left_is_found_by_any_name(tmp_path: Path) -> None:
+    left = tmp_path / ".a[1].dash.abc.partial"
+    other = tmp_path / ".a1.dash.abc.partial"
+    left.mkdir()
+    other.mkdir()
+    with new_store(tmp_path / "a[1].dash"):
+        assert not left.exists()
+        assert other.exists()

@@ -6,10 +6,11 @@ import msgspec
 import pytest
 
 from fairlead.dashboard.building.plan import DashboardOptions
-from fairlead.dashboard.building.recipe import environment_of, options_of, recipe_of
+from fairlead.dashboard.building.recipe import environment_of, options_of, recipe_of, where
 from fairlead.dashboard.rows import RowsOptions
 from fairlead.dashboard.rows.connections import VARIABLE
 from fairlead.dashboard.store import Recipe
+from fairlead.errors import DashboardError
 
 
 def test_it_means_the_same_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,3 +47,13 @@ def test_a_password_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert environment_of(DashboardOptions()) == {}
     monkeypatch.setenv(VARIABLE, address)
     assert options_of(recipe) == options
+
+
+def test_a_build_runs_where_it_ran(tmp_path: Path) -> None:
+    before = Path.cwd()
+    with where(Recipe("model.pkl", str(tmp_path))):
+        assert Path.cwd() == tmp_path
+    assert Path.cwd() == before
+    gone = where(Recipe("model.pkl", str(tmp_path / "none")))
+    with pytest.raises(DashboardError, match="none: the directory that the dashboard was built in cannot be entered"):
+        gone.__enter__()

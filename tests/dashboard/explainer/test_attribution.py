@@ -136,6 +136,18 @@ def test_boosted_trees_with_nulls_are_exact_and_have_interactions(
     np.testing.assert_allclose(interactions.sum(axis=2), made.values[:5], atol=1e-4 * np.abs(made.values).max())
 
 
+def test_what_a_sparse_matrix_does_not_hold_is_missing_to_xgboost(
+    passengers: pd.DataFrame, bundle_of: BundleOf
+) -> None:
+    sample = passengers[[*WORDS, "fare"]]
+    columns = ColumnTransformer(
+        [("words", OneHotEncoder(), WORDS), ("fare", "passthrough", ["fare"])], sparse_threshold=1
+    )
+    model = make_pipeline(columns, pytest.importorskip("xgboost").XGBRegressor(n_estimators=4, max_depth=3))
+    _, made = _attributed(bundle_of(model.fit(sample, passengers["pay"]), sample, "sparse"), sample)
+    assert isinstance(made.attribution, ExactAttribution)
+
+
 def test_values_belong_to_the_feature_that_moves_them(passengers: pd.DataFrame, bundle_of: BundleOf) -> None:
     sample = passengers[[*WORDS, *NUMBERS]]
     model = make_pipeline(_one_hot(), LinearRegression()).fit(sample, passengers["pay"])
@@ -347,6 +359,17 @@ def test_a_record_that_nobody_has_seen_may_be_refused() -> None:
     found = origins(matrix, [{"a": 1.0}, {"a": 2.0}], _schema_of("a"))
     assert found is not None
     assert found.tolist() == [0, -1]
+
+
+def test_a_column_that_moves_in_a_rare_row_only_is_found() -> None:
+    few = [{"a": float(place % 3), "b": float(place)} for place in range(6)]
+
+    def matrix(rows: Any) -> Any:
+        return np.array([[row["a"] == 7.5, row["b"], (row["b"] or 0) > 70 and row["a"] == 8.5] for row in rows], float)
+
+    rare = [[], [{"a": 7.5, "b": 0.0}], [{"a": 7.5, "b": 99.0}, {"a": 8.5, "b": 99.0}]]
+    found = [origins(matrix, few, _schema_of("a", "b"), [*few, *more]) for more in rare]
+    assert [None if places is None else places.tolist() for places in found] == [[-1, 1, -1], [0, 1, -1], None]
 
 
 def test_columns_add_up_to_their_features_along_any_axis() -> None:

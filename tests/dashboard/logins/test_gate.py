@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-import shutil
+import resource
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -18,16 +18,12 @@ from flask.testing import FlaskClient
 
 import guarded_hub
 from fairlead.config import DashboardSettings
-from fairlead.dashboard.logins import sessions as sessions_module
 from fairlead.dashboard.logins import users_file
 from fairlead.dashboard.logins.gate import Gate
 from fairlead.dashboard.logins.users import Users
 from fairlead.errors import DashboardError
-from guarded_hub import PARTS, TOKEN, GuardedHub
+from guarded_hub import KEY, PARTS, PASSWORD, SETTINGS, TOKEN, GuardedHub
 
-KEY = b"k" * 32
-PASSWORD = "correct horse"
-SETTINGS = DashboardSettings(max_attempts=3, attempts_window_s=60.0)
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "get", ""]
 # As a server hands them on: decoded.
 PATHS = [
@@ -46,29 +42,6 @@ LIES = [
     {"Authorization": "Basic YW5uOmNvcnJlY3QgaG9yc2U="}, {"Cookie": "session=ann"}, {"X-Script-Name": "/livez"},
     {"Host": "livez"}, {"Upgrade": "websocket", "Connection": "Upgrade"}, {"Accept": "*/*"}, {"Sec-Fetch-Mode": "cors"},
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def users_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a file of three: ann, who may see one, bob, who may see none, and root, who is an admin."""
-    path = tmp_path_factory.mktemp("users") / "users.sqlite"
-    users = Users(path)
-    users.add("ann", PASSWORD, dashboards=["one"])
-    users.add("bob", PASSWORD)
-    users.add("root", PASSWORD, "admin")
-    return path
-
-
-@pytest.fixture
-def users(users_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Users:
-    """Give the three, of whom nothing is remembered."""
-    monkeypatch.setattr(sessions_module, "CACHED_S", 0.0)
-    return Users(Path(shutil.copy(users_template, tmp_path)))
-
-
-@pytest.fixture
-def hub(users: Users) -> GuardedHub:
-    return guarded_hub.make(Gate(users, KEY, SETTINGS))
 
 
 def logged_in(app: Flask, name: str) -> FlaskClient:
@@ -165,6 +138,9 @@ def test_a_board_that_is_not_granted_cannot_be_told_from_none(hub: GuardedHub) -
         there, nowhere = client.get(f"/two/{part}"), client.get(f"/nowhere/{part}")
         assert (there.status, there.data) == (nowhere.status, nowhere.data)
         assert sorted(name for name, _ in there.headers) == sorted(name for name, _ in nowhere.headers)
+        # Whoever else may see it must not be told so by a cache in between.
+        assert there.headers["Cache-Control"] == "no-store"
+        assert "Cookie" in there.headers["Vary"]
     assert client.get("/").text == "for bob"
     assert hub.reached == []
 
@@ -347,6 +323,25 @@ def test_with_a_users_file_that_cannot_be_read_nobody_comes_in(
 
     mend()
     assert ask(client, "/one/").status_code == 200
+
+
+def test_on_a_full_disk_nobody_logs_in_and_who_is_in_stays(
+    hub: GuardedHub, users: Users, caplog: pytest.LogCaptureFixture
+) -> None:
+    client, stranger = logged_in(hub.app, "ann"), hub.app.test_client()
+    token = TOKEN.search(stranger.get("/login").text)
+    assert token is not None
+    form = {"token": token[1], "name": "root", "password": PASSWORD}
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, unlimited[1]))  # no file of this process may grow
+    try:
+        statuses = [client.get("/one/").status_code, stranger.post("/login", data=form).status_code]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert statuses == [200, 503]
+    assert "nobody can log in" in caplog.text
+    assert stranger.get("/one/_dash-layout").status_code == 401
+    assert stranger.post("/login", data=form).status_code == 303
 
 
 def test_a_gate_does_not_open_before_a_broken_file(users: Users, tmp_path: Path) -> None:

@@ -15,11 +15,11 @@ from urllib.parse import urlencode
 
 import pytest
 
+import guarded_hub
 from fairlead.dashboard.logins.users import Users
-from guarded_hub import TOKEN
+from guarded_hub import PASSWORD, TOKEN
 
-TESTS = Path(__file__).parent.parent
-PASSWORD = "correct horse"
+TESTS = Path(guarded_hub.__file__).parent
 RAW_PATHS = [
     "//one/", "/one//_dash-layout", "/%6fne/", "/%2fone/", "/%2F%2Fone/", "/livez/%2e%2e/one/", "/livez/../one/",
     "/login/..%2fone/", "/one/%5c..%5ctwo/", "/one;/", "/one/?/livez", "/one/#/livez", "/ONE/", "/one%00/",

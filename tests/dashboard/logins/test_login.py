@@ -6,10 +6,8 @@ import html
 import io
 import logging
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -17,38 +15,8 @@ import pytest
 import werkzeug.security
 from flask.testing import FlaskClient
 
-import guarded_hub
-from fairlead.config import DashboardSettings
-from fairlead.dashboard.logins import sessions as sessions_module
-from fairlead.dashboard.logins.gate import Gate
 from fairlead.dashboard.logins.users import Users
-from guarded_hub import TOKEN, GuardedHub
-
-KEY = b"k" * 32
-PASSWORD = "correct horse"
-LIMIT = 3
-SETTINGS = DashboardSettings(max_attempts=LIMIT, attempts_window_s=60.0, session_s=3600.0)
-PROXIES = ("10.0.0.0/8", "2001:db8::1")
-
-
-@pytest.fixture(scope="module")
-def users_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("users") / "users.sqlite"
-    users = Users(path)
-    users.add("ann", PASSWORD, dashboards=["one", "two"])
-    users.add("bob", PASSWORD)
-    return path
-
-
-@pytest.fixture
-def users(users_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Users:
-    monkeypatch.setattr(sessions_module, "CACHED_S", 0.0)
-    return Users(Path(shutil.copy(users_template, tmp_path)))
-
-
-@pytest.fixture
-def hub(users: Users) -> GuardedHub:
-    return guarded_hub.make(Gate(users, KEY, SETTINGS, PROXIES))
+from guarded_hub import LIMIT, PASSWORD, TOKEN, GuardedHub
 
 
 @pytest.fixture
@@ -212,6 +180,7 @@ def test_over_tls_cookies_are_for_tls_and_this_host_only(how: str, hub: GuardedH
     options: dict[str, Any] = (
         {"base_url": "https://own.example"} if how == "tls" else {"headers": {"X-Forwarded-Proto": "https"}}
     )
+    options["environ_overrides"] = {"REMOTE_ADDR": "10.1.2.3"}
     page = client.get("/login", **options)
     carried = page.headers["Set-Cookie"]
     assert re.match(r"__Host-fairlead-[0-9a-f]{8}-form=", carried)

@@ -14,22 +14,9 @@ from fairlead.dashboard.logins import sessions as sessions_module
 from fairlead.dashboard.logins.sessions import Sessions
 from fairlead.dashboard.logins.users import User, Users
 from fairlead.errors import DashboardError
+from guarded_hub import PASSWORD, Clock
 
 LASTS_S = 3600.0
-PASSWORD = "correct horse"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

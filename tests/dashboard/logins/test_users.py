@@ -26,8 +26,7 @@ from fairlead.dashboard.logins import users as users_module
 from fairlead.dashboard.logins import users_file
 from fairlead.dashboard.logins.users import Users, known_form
 from fairlead.errors import DashboardError
-
-PASSWORD = "correct horse"
+from guarded_hub import PASSWORD
 
 
 @pytest.fixture

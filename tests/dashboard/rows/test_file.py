@@ -1,5 +1,6 @@
 import concurrent.futures
 import os
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,8 @@ def test_a_row_is_found_by_its_index(
         (".jsonl", ["1", 1, None, 1.5, True], ["1", 1, None, 1.5, True]),
         (".parquet", [1.0, 2.5, None, 3.0, 4.0], [1.0, 2.5, None, 3.0, 4.0]),
         (".parquet", ["007", "b", None, "c", "d"], ["007", "b", None, "c", "d"]),
+        (".parquet", [Decimal("1.50"), Decimal(2), None, Decimal(3), Decimal(4)], [1.5, 2.0, None, 3.0, 4.0]),
+        (".parquet", list(pd.to_datetime(["2026-10-01"] * 5).as_unit("ns")), ["2026-10-01 00:00:00"] * 5),
     ],
 )
 def test_what_was_observed_is_what_was_written(
@@ -101,6 +104,12 @@ def test_names_of_features_do_as_well_and_what_has_a_default_may_lack(
         ([True, False], ["true", "false"]),
         (pd.Categorical(["b", "a"]), ["b", "a"]),
         (pd.to_datetime(["2026-10-01", "2026-10-02"]), ["2026-10-01T00:00:00", "2026-10-02T00:00:00"]),
+        (
+            pd.to_datetime(["2026-10-01", "2026-10-02"], utc=True).as_unit("ns") + pd.Timedelta(1, "ns"),
+            ["2026-10-01T00:00:00.000000001Z", "2026-10-02T00:00:00.000000001Z"],
+        ),
+        ([Decimal("1.50"), Decimal("-2.00")], ["1.50", "-2.00"]),
+        ([b"007", "\xe9".encode()], ["007", "\xe9"]),
     ],
 )
 def test_indexes_of_any_type_are_compared_as_text(

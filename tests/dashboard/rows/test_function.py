@@ -76,6 +76,10 @@ two = lambda index: pd.concat([FRAME, FRAME])
 text = lambda index: "a row"
 unfit = lambda index: {**RIDE, "passengers": "many"}
 NUMBER = 3
+
+
+async def later(index):
+    return RIDE
 """
 
 
@@ -119,6 +123,7 @@ def test_a_function_is_called_once_for_all_that_is_asked(module: str, opened: Op
         ("nothing", "not found: module 'rides_of_test' has no attribute 'nothing'"),
         ("Store", "expected a function of an index, or an object with a method `row`, .*, got a class"),
         ("NUMBER", "expected a function .*, got one of int"),
+        ("later", "expected a function that can be called, got an async one"),
     ],
 )
 def test_what_is_no_function_is_refused(name: str, told: str, module: str, opened: Opened) -> None:

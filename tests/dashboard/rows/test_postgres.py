@@ -140,6 +140,10 @@ def test_the_usual_variable_has_the_password_too(
         ({"query": "delete from seen where id = {index} returning *"}, "syntax error at or near .*: see --query"),
         ({"query": "select id from seen where id = {index}"}, "got none for distance, passengers, zone and 1 more"),
         ({"query": "select 1 as one where 1 = {index}", "index": "id"}, "has no column 'id', but one: select it too"),
+        (
+            {"query": "select *, null::int as id from seen where id = {index}", "index": "id"},
+            "has several columns 'id'",
+        ),
         ({"query": BY_ID, "index_query": "select nothing"}, 'column "nothing" does not exist: see --index-query'),
     ],
 )

@@ -163,3 +163,39 @@ def test_a_process_that_is_killed_is_a_reason(tmp_path: Path) -> None:
     while not (result := trial.result())[0] and time.monotonic() < until:
         time.sleep(0.01)
     assert "killed, or crashed" in (result[1] or "")
+
+
+def test_a_store_that_is_still_copied_is_shown_once_it_is_whole(
+    follower: Follower, shelf: Shelf, tmp_path: Path
+) -> None:
+    """As by ``cp -r``, which may bring the manifest first."""
+    store = write_store(tmp_path / "one.dash", "One, again", needs="explainer.joblib")
+    turns(follower)
+    assert "explainer.joblib is missing" in (shelf.get("one").trouble or "")  # type: ignore[union-attr]
+    (store / "explainer.joblib").touch()
+    turns(follower)
+    assert titles(shelf)["one"] == "One, again"
+    assert shelf.get("one").trouble is None  # type: ignore[union-attr]
+
+
+def test_being_told_all_the_time_to_load_again_does_not_keep_it_from_that(follower: Follower, shelf: Shelf) -> None:
+    before = shelf.get("one").board  # type: ignore[union-attr]
+    for _ in range(10):
+        follower.hurry()
+        follower.turn()
+    assert shelf.get("one").board is not before  # type: ignore[union-attr]
+
+
+def test_what_the_system_refuses_is_tried_again(shelf: Shelf, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    refusals = [BlockingIOError(11, "Resource temporarily unavailable")] * 3
+
+    def begin(path: Path) -> Trial:
+        if refusals:
+            raise refusals.pop()
+        return Trial(path)
+
+    follower = Follower([tmp_path], shelf, begin)
+    write_store(tmp_path / "one.dash", "One, again")
+    turns(follower)
+    assert titles(shelf)["one"] == "One, again"
+    assert caplog.text.count("Resource temporarily unavailable") == 1

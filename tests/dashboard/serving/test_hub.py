@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import html
 import json
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,9 @@ from fairlead.dashboard.serving.shelf import find
 from fairlead.dashboard.trouble import Trouble
 from fairlead.errors import DashboardError
 from little_boards import load, question, said, write_store
+from load import eventually
+
+_GZIP = {"accept-encoding": "gzip, br"}
 
 
 @pytest.fixture
@@ -103,7 +108,7 @@ def test_no_page_asks_the_network(client: FlaskClient) -> None:
     for path in ("/", "/titanic/", "/old/", "/titanic/none"):
         page = client.get(path).text
         assert not re.findall(r'(?:src|href)="(?:https?:)?//', page)
-    static = Path(little_boards.__file__).parent.parent / "src/fairlead/dashboard/static"
+    static = Path(little_boards.__file__).parent.parent / "src/fairlead/dashboard/serving/static"
     for file in static.iterdir():
         assert not re.findall(r"https?://(?!www\.w3\.org)", file.read_text())
 
@@ -178,15 +183,71 @@ def test_pages_carry_headers_that_keep_others_out(client: FlaskClient) -> None:
 def test_files_of_a_board_may_be_kept(client: FlaskClient) -> None:
     page = client.get("/titanic/").text
     script = re.findall(r'src="(/titanic/_dash-component-suites/[^"]+)"', page)[0]
-    assert "max-age=31536000" in client.get(script).headers["cache-control"]
+    assert client.get(script).headers["cache-control"] == "public, max-age=31536000, immutable"
+    # The renderer asks for this one by an address without a version.
+    plotly = "/titanic/_dash-component-suites/plotly/package_data/plotly.min.js"
+    first = client.get(plotly, headers=_GZIP)
+    assert first.headers["cache-control"] == "no-cache"
+    again = client.get(plotly, headers={**_GZIP, "if-none-match": first.headers["etag"]})
+    assert (again.status_code, again.data) == (304, b"")
+
+
+def test_what_is_large_is_compressed_for_whoever_takes_that(hub: Hub, client: FlaskClient) -> None:
+    page = client.get("/titanic/")
+    files = re.findall(r'(?:src|href)="(/(?:titanic|static)/.+?)"', page.text)
+    paths = ["/titanic/", "/titanic/_dash-dependencies", *files]
+    for path in paths:
+        with client.get(path) as plain, client.get(path, headers=_GZIP) as small:
+            assert "content-encoding" not in plain.headers
+            is_large = len(plain.data) >= 1000 and not plain.mimetype.endswith("icon")
+            assert small.headers.get("content-encoding") == ("gzip" if is_large else None), path
+            assert small.headers["content-length"] == str(len(small.data))
+            told = gzip.decompress(small.data) if is_large else small.data
+            assert told == plain.data or path == "/titanic/"  # where Dash writes what it draws at random
+            assert ("Accept-Encoding" in small.vary) == (not plain.mimetype.endswith("icon"))
+    refused = {"accept-encoding": "gzip;q=0, identity"}
+    assert "content-encoding" not in client.get("/titanic/", headers=refused).headers
+
+
+def test_the_login_page_tells_nothing_by_its_length(guarded: Hub) -> None:
+    assert "content-encoding" not in guarded.wsgi.test_client().get("/login", headers=_GZIP).headers
+
+
+def test_rows_that_cannot_be_looked_up_are_told(stores: Path) -> None:
+    write_store(stores / "titanic.dash", "Titanic", rows="postgresql://db: <away>")
+    hub = make_hub(find([stores]), load=load)
+    client = hub.wsgi.test_client()
+    assert client.get("/titanic/_state").get_json()["notice"] == (
+        "A row could not be looked up: postgresql://db: <away>"
+    )
+    assert "looked up: postgresql://db: &lt;away&gt;" in client.get("/titanic/").text
+    board = hub.shelf.get("titanic").board  # type: ignore[union-attr]
+    board.rows.trouble = None  # type: ignore[union-attr]
+    assert client.get("/titanic/_state").get_json()["notice"] is None
+
+
+@pytest.mark.parametrize("is_dropped", [False, True])
+def test_rows_are_closed_once_nobody_asks_the_board_any_more(stores: Path, is_dropped: bool) -> None:
+    write_store(stores / "titanic.dash", "Titanic", rows=None)
+    hub = make_hub(find([stores]), load=load)
+    rows: Any = hub.shelf.get("titanic").board.rows  # type: ignore[union-attr]
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(ask, hub.wsgi.test_client(), "/titanic/", "sleep 0.5")
+        eventually(lambda: rows.n_asked == 1)
+        if is_dropped:
+            hub.shelf.drop("titanic")
+        else:
+            hub.shelf.bring("titanic", write_store(stores / "titanic.dash", "Titanic, again"))
+        assert under_way.result(20).startswith("Titanic: sleep")
+    eventually(lambda: rows.is_closed)
 
 
 def test_an_open_page_hears_of_a_newer_version_and_of_trouble(hub: Hub, client: FlaskClient, stores: Path) -> None:
     page = client.get("/titanic/").text
     version = re.findall(r'data-version="([^"]+)"', page)[0]
-    assert client.get("/titanic/_state").get_json() == {"version": version, "trouble": None}
+    assert client.get("/titanic/_state").get_json() == {"version": version, "notice": None}
     Trouble("titanic.csv: half <written>").write(stores / "titanic.dash")
-    assert client.get("/titanic/_state").get_json()["trouble"] == "titanic.csv: half <written>"
+    assert client.get("/titanic/_state").get_json()["notice"] == "Not the newest: titanic.csv: half <written>"
     assert "Not the newest: titanic.csv: half &lt;written&gt;" in client.get("/titanic/").text
     assert "not current" in client.get("/").text
     Trouble.clear(stores / "titanic.dash")
@@ -194,7 +255,7 @@ def test_an_open_page_hears_of_a_newer_version_and_of_trouble(hub: Hub, client: 
     hub.shelf.bring("titanic", stores / "titanic.dash")
     state: dict[str, Any] = client.get("/titanic/_state").get_json()
     assert state["version"] != version
-    assert state["trouble"] is None
+    assert state["notice"] is None
     assert ask(client, "/titanic/", "x").startswith("Titanic, again: x")
 
 
@@ -202,7 +263,7 @@ def test_a_store_that_breaks_leaves_the_board_up(hub: Hub, client: FlaskClient, 
     write_store(stores / "titanic.dash", "Titanic", broken=True)
     assert not hub.shelf.bring("titanic", stores / "titanic.dash")
     assert ask(client, "/titanic/", "x").startswith("Titanic: x")
-    assert "not what was built" in client.get("/titanic/_state").get_json()["trouble"]
+    assert "not what was built" in client.get("/titanic/_state").get_json()["notice"]
 
 
 def test_boards_come_and_go(hub: Hub, client: FlaskClient, stores: Path) -> None:

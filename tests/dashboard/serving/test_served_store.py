@@ -64,7 +64,7 @@ def test_a_real_dashboard_is_shown_replaced_and_kept(survival_store: Path, pay_s
                     return re.findall(r"<title>(.*?)</title>", client.get("").text)[0]
 
                 def trouble() -> str:
-                    return str(client.get("_state").json()["trouble"])
+                    return str(client.get("_state").json()["notice"])
 
                 assert title() == "Who &lt;survived&gt; &amp; why"
                 _look_at_all(client)

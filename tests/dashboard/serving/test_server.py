@@ -188,7 +188,7 @@ def test_a_store_that_breaks_leaves_all_up(kind: Kind, stores: tuple[Path, Path]
         write_store(stores[0], "One", broken=True)
 
         def is_told() -> bool:
-            return "not what was built" in str(httpx.get(f"{server.url}/one/_state").json()["trouble"])
+            return "not what was built" in str(httpx.get(f"{server.url}/one/_state").json()["notice"])
 
         assert until(is_told)
         assert "Not the newest" in httpx.get(f"{server.url}/one/").text
@@ -200,7 +200,7 @@ def test_a_store_that_breaks_leaves_all_up(kind: Kind, stores: tuple[Path, Path]
                 assert server.ask("one").startswith("One: x")
         write_store(stores[0], "One, mended")
         assert until(lambda: server.ask("one").startswith("One, mended: x"))
-        assert until(lambda: httpx.get(f"{server.url}/one/_state").json()["trouble"] is None)
+        assert until(lambda: httpx.get(f"{server.url}/one/_state").json()["notice"] is None)
         assert server.ask("two").startswith("Two: x")
         assert server.stop() == 0
 

@@ -19,7 +19,7 @@ from fairlead.dashboard.environment import library
 from fairlead.dashboard.explainer.explain import attach
 from fairlead.dashboard.explainer.features import Display
 from fairlead.dashboard.rows import Rows, open_rows
-from fairlead.dashboard.store import BUNDLE, EXPLAINER, MANIFEST, OPTIONS, ROWS, Store
+from fairlead.dashboard.store import BUNDLE, EXPLAINER, OPTIONS, ROWS, Store, identity
 from fairlead.errors import DashboardError
 from fairlead.extras import require
 from fairlead.predict.predictor import predictor_of
@@ -72,14 +72,14 @@ def load_board(path: Path, prefix: str, verify: bool = True) -> Board:
         When the store is none, changed, or was written with libraries that this process does not have.
     """
     for _ in range(_TRIES - 1):
-        before = _identity(path)
+        before = identity(path)
         try:
             board = _load(path, prefix, verify)
         except Exception:
-            if _identity(path) == before:
+            if identity(path) == before:
                 raise
         else:
-            if _identity(path) == before:
+            if identity(path) == before:
                 return board
         # Another store has come into its place meanwhile.
     return _load(path, prefix, verify)
@@ -128,11 +128,3 @@ def _explainer(store: Store) -> Any:
         raise DashboardError(
             f"{store.path / EXPLAINER}: cannot be loaded ({type(error).__name__}: {error}){cause}: build it again"
         ) from error
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        facts = (path / MANIFEST).stat()
-    except OSError:
-        return None
-    return facts.st_ino, facts.st_mtime_ns

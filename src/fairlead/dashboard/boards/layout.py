@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from fairlead.dashboard.boards.downloads import escape_downloads
-from fairlead.dashboard.boards.options import INTERACTION_TAB, Params, find, is_of_interactions, own_parameters
+from fairlead.dashboard.boards.options import INTERACTION_TAB, TREES_TAB, Params, find, is_of, own_parameters
 from fairlead.dashboard.environment import library
 from fairlead.dashboard.explainer.features import MISSING_NUMBER
 from fairlead.errors import DashboardError
@@ -68,23 +68,39 @@ def make(
     # The only text that Dash puts into a page as it is.
     dashboard.app.title = html.escape(dashboard.title)
     _open_inputs(dashboard.app.layout, features)
+    _fit_trees(dashboard.app.layout)
     return dashboard
 
 
 def _settings(explainer: Any, params: Mapping[str, Any], is_listed: bool) -> Params:
-    settings: Params = {"hide_poweredby": True, "round": _DIGITS, "plot_sample": _PLOTTED, **_decoded(dict(params))}
+    # The first tree is shown until another is chosen.
+    given = {"hide_poweredby": True, "round": _DIGITS, "plot_sample": _PLOTTED, "highlight": "0"}
+    settings: Params = given | _decoded(dict(params))
     if not is_listed or len(explainer) > _MOST_LISTED:
         settings["index_dropdown"] = False
-    if not has_interactions(explainer):
-        settings[INTERACTION_TAB] = False
-        if settings.get("tabs") is not None:
-            settings["tabs"] = [tab for tab in settings["tabs"] if not is_of_interactions(tab)]
-            if not settings["tabs"]:
-                raise DashboardError("tabs: expected one that the explainer has, it has no interactions")
+    for tab, has, what in (
+        (INTERACTION_TAB, has_interactions(explainer), "interactions"),
+        (TREES_TAB, has_decision_trees(explainer), "decision trees"),
+    ):
+        if not has:
+            _leave_out(settings, tab, what)
     if getattr(explainer, "keeps_one_label", False):
         # Of any other class it would show the values of this one.
         settings |= {"header_hide_selector": True, "pos_label": None}
     return settings
+
+
+def _leave_out(settings: Params, tab: str, what: str) -> None:
+    settings[tab] = False
+    if settings.get("tabs") is not None:
+        settings["tabs"] = [one for one in settings["tabs"] if not is_of(one, tab)]
+        if not settings["tabs"]:
+            raise DashboardError(f"tabs: expected one that the explainer has, it has no {what}")
+
+
+def has_decision_trees(explainer: Any) -> bool:
+    """Whether single trees can be told."""
+    return hasattr(explainer, "is_tree_explainer")
 
 
 def has_interactions(explainer: Any) -> bool:
@@ -136,3 +152,13 @@ def _open_inputs(layout: Any, features: Mapping[str, Feature]) -> None:
         del field.min, field.max
         if feature.nullable and hint is not None:
             hint.children += f", {MISSING_NUMBER:g} where it is missing"
+
+
+def _fit_trees(layout: Any) -> None:
+    """Let a wide picture of a tree be moved within its card, and say no more that it needs Graphviz."""
+    for component in layout._traverse():
+        name = str(getattr(component, "id", None))
+        if name.startswith("loading-decisionpath-"):
+            component.parent_style = {"overflowX": "auto"}
+        elif str(getattr(component, "target", None)).startswith("decisionpath-button-"):
+            component.children = "Draw the tree and the way of this row through it."

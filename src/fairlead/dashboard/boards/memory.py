@@ -33,7 +33,7 @@ _PARTS: dict[str, tuple[str, ...]] = {
     "SHAP values": ("_shap_values_df", "_mean_abs_shap_df"),
     "SHAP interactions": ("_shap_interaction_values",),
     "SHAP explainer": ("_shap_explainer", "model_for_shap", "model"),
-    "decision trees": ("_shadow_trees",),
+    "decision trees": ("_tree_columns",),
     "metrics": (
         "_metrics", "_classification_dfs", "_confusion_matrices", "_roc_auc_curves", "_pr_auc_curves",
         "_liftcurve_dfs", "_y_binaries", "_perm_imps",

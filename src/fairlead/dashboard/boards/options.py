@@ -21,7 +21,14 @@ TABS = (
     "importances", "model_summary", "contributions", "whatif", "shap_dependence", "shap_interaction", "decision_trees",
 )  # fmt: skip
 INTERACTION_TAB = "shap_interaction"
-_INTERACTION_CLASSES = ("ShapInteractionsComposite", "ShapInteractionsTab")
+TREES_TAB = "decision_trees"
+# Of explainerdashboard's components, those that show what only some models have.
+_CLASSES = {
+    INTERACTION_TAB: ("ShapInteractionsComposite", "ShapInteractionsTab"),
+    TREES_TAB: (
+        "DecisionTreesComposite", "DecisionTreesComponent", "DecisionPathTableComponent", "DecisionPathGraphComponent",
+    ),
+}  # fmt: skip
 # Decided by how a dashboard is served.
 _OURS = frozenset(
     {
@@ -126,13 +133,23 @@ def check(params: Mapping[str, Any], where: str) -> Checked:
 
 def wants_interactions(params: Mapping[str, Any]) -> bool:
     """Whether options ask for the tab of interactions."""
-    tabs = params.get("tabs")
-    return bool(params.get(INTERACTION_TAB, False)) if tabs is None else any(map(is_of_interactions, tabs))
+    return bool(_wanted(params, INTERACTION_TAB))
 
 
-def is_of_interactions(tab: Any) -> bool:
-    """Whether a tab, as options name it, is the one of interactions."""
-    return tab == INTERACTION_TAB or (isinstance(tab, dict) and tab.get("name") in _INTERACTION_CLASSES)
+def wants_decision_trees(params: Mapping[str, Any]) -> bool | None:
+    """Whether options ask for the tab of decision trees; None where they say nothing, and it is shown if it can be."""
+    return _wanted(params, TREES_TAB)
+
+
+def _wanted(params: Mapping[str, Any], name: str) -> bool | None:
+    if params.get("tabs") is not None:
+        return any(is_of(tab, name) for tab in params["tabs"])
+    return bool(params[name]) if name in params else None
+
+
+def is_of(tab: Any, name: str) -> bool:
+    """Whether a tab, as options name it, is the one of interactions, or of decision trees."""
+    return tab == name or (isinstance(tab, dict) and tab.get("name") in _CLASSES[name])
 
 
 def own_parameters() -> dict[str, Any]:

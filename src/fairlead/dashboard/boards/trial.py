@@ -6,7 +6,6 @@ Layer L3; the asking side imports nothing of explainerdashboard.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -20,10 +19,10 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from fairlead.bundle.processes import end_with
 from fairlead.errors import DashboardError, FairleadError
 
 _SHOWN = 5
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 TIMEOUT_S = 1800.0
 
 
@@ -100,9 +99,7 @@ def _ending(code: int) -> str:
 
 def main(parent: int, path: Path, static: Path | None) -> None:
     """Be the process, as long as there is the one that asked."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
+    end_with(parent)
     out = os.dup(1)
     os.dup2(2, 1)  # what libraries print is not the answer
     try:

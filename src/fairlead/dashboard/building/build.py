@@ -7,10 +7,10 @@ Layer L3; explainerdashboard is imported once the plan is made.
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +27,7 @@ from fairlead.dashboard.boards.trial import try_store
 from fairlead.dashboard.building.data import observe
 from fairlead.dashboard.building.new_store import new_store
 from fairlead.dashboard.building.plan import DashboardOptions, Plan, bundle_of, plan_of
-from fairlead.dashboard.building.recipe import environment_of, options_of, recipe_of
+from fairlead.dashboard.building.recipe import environment_of, options_of, recipe_of, where
 from fairlead.dashboard.explainer.explain import detach, explain
 from fairlead.dashboard.rows import prepare
 from fairlead.dashboard.store import (
@@ -42,7 +42,8 @@ from fairlead.dashboard.store import (
     encode_manifest,
     stored_file,
 )
-from fairlead.errors import BundleError
+from fairlead.dashboard.trouble import Trouble
+from fairlead.errors import BundleError, DashboardError
 from fairlead.extras import require
 
 __all__ = ["Built", "DashboardOptions", "build", "rebuild"]
@@ -91,15 +92,12 @@ def build(
     options = options or DashboardOptions()
     step("check", 0.0)
     plan = plan_of(source, target, options)
-    with new_store(plan.target_path) as partial:
+    with _new_page(options.static) as page, new_store(plan.target_path) as partial:
         manifest, told = _write(partial, plan, options, recipe_of(source, options), step)
-        page = None if options.static is None else options.static.absolute()
-        written = None if page is None else page.with_name(f".{page.name}.new")
         step("try", 0.0)
-        try_store(partial, written, environment_of(options))
+        try_store(partial, page, environment_of(options))
         step("try", 1.0)
-    if page is not None and written is not None:
-        written.replace(page)
+    Trouble.clear(plan.target_path)
     return Built(plan.target_path, manifest, (*plan.warnings, *told))
 
 
@@ -113,8 +111,34 @@ def rebuild(path: Path, step: Step = lambda what, share: None) -> Built:
     """
     store = Store.open(path)
     recipe = store.manifest.recipe
-    with contextlib.chdir(recipe.directory):
+    with where(recipe):
         return build(recipe.source, store.path, options_of(recipe), step)
+
+
+@contextmanager
+def _new_page(path: Path | None) -> Iterator[Path | None]:
+    """Give where the page is to be written, which gets to `path` when all else is done."""
+    if path is None:
+        yield None
+        return
+    path = path.absolute()
+    beside = path.with_name(f".{path.name}.new")
+    with _told(path):
+        beside.touch()  # before anything is computed
+    try:
+        yield beside
+        with _told(path):
+            beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _told(page: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DashboardError(f"{page}: the page cannot be written: {error.strerror}") from error
 
 
 def _write(
@@ -123,8 +147,8 @@ def _write(
     """Compute all of a store and write it, and give what it says about itself and what is to be told."""
     begun_at = datetime.now(UTC)  # what changes from now on may not be in it
     step("model", 0.0)
-    found, told = bundle_of(plan, step)
-    bundle = _copied(found, partial / BUNDLE)
+    found = bundle_of(plan, step)
+    bundle = _copied(found.bundle, partial / BUNDLE)
     step("rows", 0.0)
     observed = observe(bundle, plan.data, plan.target, plan.index, options.sample)
     rows = None if options.rows is None else prepare(options.rows, bundle.manifest.schema, partial / ROWS, step)
@@ -157,10 +181,11 @@ def _write(
         rows=rows,
         inputs=tuple(map(str, plan.inputs)),
         recipe=recipe,
+        source_key=found.key,
     )
     (partial / MANIFEST).write_bytes(encode_manifest(manifest))
     step("write", 1.0)
-    return manifest, (*told, *observed.warnings, *explainer.notes)
+    return manifest, (*found.warnings, *observed.warnings, *explainer.notes)
 
 
 def _settings(plan: Plan, explainer: Any) -> dict[str, str]:

@@ -5,6 +5,7 @@ Layer L3; stdlib and the bundle's own writing.
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ def new_store(target: Path) -> Iterator[Path]:
     check_target(target)
     lock = _lock(target)
     try:
-        for left in target.parent.glob(f".{target.name}.*{PARTIAL}"):
+        for left in target.parent.glob(f".{glob.escape(target.name)}.*{PARTIAL}"):
             shutil.rmtree(left, ignore_errors=True)  # of a build that was killed
         with _told(target), staged_directory(target) as directory:
             yield directory

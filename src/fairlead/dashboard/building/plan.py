@@ -15,11 +15,18 @@ from fairlead import config
 from fairlead.bundle.obtain import obtain
 from fairlead.bundle.read import Bundle, is_called_bundle, open_bundle
 from fairlead.bundle.samples import read_sample
-from fairlead.dashboard.boards.options import Params, check, read_dashboard_yaml, wants_interactions
+from fairlead.dashboard.boards.options import (
+    Params,
+    check,
+    read_dashboard_yaml,
+    wants_decision_trees,
+    wants_interactions,
+)
 from fairlead.dashboard.building.data import DEFAULT_SAMPLE
 from fairlead.dashboard.building.projects import Project, is_project, read_explainer_yaml
 from fairlead.dashboard.explainer.explain import ExplainerOptions
 from fairlead.dashboard.rows.data_file import Wanted, read_table
+from fairlead.dashboard.rows.function import prepare_function
 from fairlead.dashboard.rows.options import RowsOptions, is_function, is_postgres
 from fairlead.dashboard.store import SUFFIX
 from fairlead.errors import DashboardError
@@ -115,8 +122,10 @@ def plan_of(source: str | Path, target_path: Path | None, options: DashboardOpti
         raise DashboardError(f"{source}: expected rows to explain: give a file of them with --data")
     if options.sample is not None and options.sample < 2:
         raise DashboardError(f"expected a sample of 2 rows or more, got {options.sample}")
-    if options.static is not None and not options.static.absolute().parent.is_dir():
-        raise DashboardError(f"{options.static}: its directory does not exist: make it first")
+    if options.static is not None:
+        _check_page(options.static)
+    if options.rows is not None:
+        _check_rows(options.rows)
     found = str(source) if project is None else str(project.source)
     if not (Path(found).exists() or config.is_address(found) or config.is_class(found)):
         raise DashboardError(f"{found}: no such bundle or model")
@@ -134,6 +143,7 @@ def plan_of(source: str | Path, target_path: Path | None, options: DashboardOpti
             interactions=wants_interactions(params) if options.interactions is None else options.interactions,
             positive_class_only=options.positive_class_only,
             model_output=options.model_output,
+            decision_trees=wants_decision_trees(params),
             params={} if project is None else project.params,
         ),
         inputs=tuple(dict.fromkeys(path.absolute() for path in inputs if path is not None and path.exists())),
@@ -153,6 +163,22 @@ def _params(dashboard_yaml: Path | None, options: DashboardOptions) -> tuple[Par
     if options.interactions is not None and checked.params.get("tabs") is None:
         checked.params["shap_interaction"] = options.interactions
     return checked.params, checked.warnings
+
+
+def _check_page(path: Path) -> None:
+    if not path.absolute().parent.is_dir():
+        raise DashboardError(f"{path}: its directory does not exist: make it first")
+    if path.is_dir():
+        raise DashboardError(f"{path}: expected a file for the page, there is a directory: name a file in it")
+
+
+def _check_rows(rows: RowsOptions) -> None:
+    """Refuse rows that are not to be had, before a model is built that they are looked at with."""
+    file = _file_of(rows)
+    if is_function(rows.source):
+        prepare_function(rows, Path.cwd())
+    elif file is not None and not file.exists():
+        raise DashboardError(f"{file}: no such file: see --rows")
 
 
 def _file_of(rows: RowsOptions | None) -> Path | None:
@@ -183,8 +209,24 @@ class _Progress:
         self._step("fetch", done / total if total else 0.0)
 
 
-def bundle_of(plan: Plan, step: Callable[[str, float], None]) -> tuple[Bundle, tuple[str, ...]]:
-    """Have the bundle that a plan is about, and what there is to be told of it.
+@dataclass(frozen=True)
+class FoundBundle:
+    """The bundle that a plan is about.
+
+    Parameters
+    ----------
+    bundle : on this machine.
+    key : what the plan's source stands for, where it is an address; None for what lies here.
+    warnings : what the user should know.
+    """
+
+    bundle: Bundle
+    key: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def bundle_of(plan: Plan, step: Callable[[str, float], None]) -> FoundBundle:
+    """Have the bundle that a plan is about.
 
     A model that is none yet is built, with the rows as its sample.
 
@@ -199,9 +241,8 @@ def bundle_of(plan: Plan, step: Callable[[str, float], None]) -> tuple[Bundle, t
     DashboardError
         When it does something else than the project says.
     """
-    warnings: tuple[str, ...] = ()
     if is_called_bundle(Path(plan.source)):
-        bundle = open_bundle(Path(plan.source))
+        found = FoundBundle(open_bundle(Path(plan.source)))
     else:
         from fairlead.bundle.build import BuildOptions
 
@@ -209,11 +250,12 @@ def bundle_of(plan: Plan, step: Callable[[str, float], None]) -> tuple[Bundle, t
         read_table(plan.data, Wanted((), own, own))  # a model may take minutes to build, and these a moment to miss
         options = BuildOptions(data=_features(plan.data, own))
         obtained = obtain(plan.source, config.read(None, os.environ, {}).cache, os.environ, _Progress(step), options)
-        bundle, warnings = open_bundle(obtained.path), obtained.warnings
-    kind = bundle.manifest.kind
+        key = obtained.key if config.is_address(plan.source) else None
+        found = FoundBundle(open_bundle(obtained.path), key, obtained.warnings)
+    kind = found.bundle.manifest.kind
     if plan.kind is not None and kind != plan.kind:
         raise DashboardError(f"{plan.source}: expected a {plan.kind}, as explainer_type says, got a {kind}")
-    return bundle, warnings
+    return found
 
 
 def _features(data: Path, others: list[str]) -> pd.DataFrame:

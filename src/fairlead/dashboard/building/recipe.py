@@ -5,7 +5,9 @@ Layer L3; stdlib and msgspec.
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from fairlead.dashboard.rows.address import without_password
 from fairlead.dashboard.rows.connections import VARIABLE
 from fairlead.dashboard.rows.options import RowsOptions, is_function, is_postgres
 from fairlead.dashboard.store import Recipe
+from fairlead.errors import DashboardError
 
 
 def recipe_of(source: str | Path, options: DashboardOptions) -> Recipe:
@@ -41,6 +44,26 @@ def options_of(recipe: Recipe) -> DashboardOptions:
     if rows is not None and is_postgres(rows.source):
         rows = replace(rows, source=os.environ.get(VARIABLE, rows.source))
     return replace(options, rows=rows)
+
+
+@contextlib.contextmanager
+def where(recipe: Recipe) -> Iterator[None]:
+    """Be in the directory that a build ran in.
+
+    Raises
+    ------
+    DashboardError
+        When there is none any more.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(contextlib.chdir(recipe.directory))
+        except OSError as error:
+            raise DashboardError(
+                f"{recipe.directory}: the directory that the dashboard was built in cannot be entered "
+                f"({error.strerror}): make it again, or build the dashboard from another"
+            ) from error
+        yield
 
 
 def environment_of(options: DashboardOptions) -> dict[str, str]:

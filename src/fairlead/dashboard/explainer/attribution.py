@@ -228,28 +228,32 @@ class ExactAttribution(Attribution):
     def __init__(
         self, served: Served, preprocessing: Preprocessing, step: Explained, origins: Origins, space: Space
     ) -> None:
-        self._preprocessing = preprocessing
-        self._step = step
-        self._origins = origins
+        self.preprocessing = preprocessing
+        self.step = step
+        self.origins = origins
         self._n_outputs = len(getattr(served, "classes_", (0,)))
         base = self._finished(step.base, space, is_base=True)
         self._row_numbers = max(1, len(origins.places) * len(step.base))
         super().__init__(served, base, space, _chunk_rows(self._row_numbers))
 
+    def matrix(self, frame: pd.DataFrame) -> Array:
+        """Make what the last step takes of rows as shown: shape (n_rows, n_columns)."""
+        return self.preprocessing.matrix(self.served.model_rows(frame))
+
     def interactions(self, frame: pd.DataFrame, told: Told = lambda share: None) -> Array | None:
-        step = self._step
+        step = self.step
         if not isinstance(step, TreesStep):
             return None
 
         def compute(part: pd.DataFrame) -> Array:
-            values = step.interactions(self._preprocessing.matrix(self.served.model_rows(part)))
-            return self._finished(self._origins.summed(self._origins.summed(values, axis=1), axis=2), self.space)
+            values = step.interactions(self.matrix(part))
+            return self._finished(self.origins.summed(self.origins.summed(values, axis=1), axis=2), self.space)
 
-        return in_chunks(frame, _chunk_rows(self._row_numbers * len(self._origins.places)), compute, told)
+        return in_chunks(frame, _chunk_rows(self._row_numbers * len(self.origins.places)), compute, told)
 
     def _of(self, frame: pd.DataFrame) -> Array:
-        values = self._step.values(self._preprocessing.matrix(self.served.model_rows(frame)))
-        return self._finished(self._origins.summed(values, axis=1), self.space)
+        values = self.step.values(self.matrix(frame))
+        return self._finished(self.origins.summed(values, axis=1), self.space)
 
     def _finished(self, values: Array, space: Space, *, is_base: bool = False) -> Array:
         """Make of margins along the last axis one for each output."""

@@ -154,9 +154,9 @@ def _exact(
         steps, last = split(load_original(bundle))
     except FairleadError as error:
         return None, f"the original cannot be loaded here: {error}"
-    preprocessing = Preprocessing(manifest.model_schema, manifest.input_form, steps)
+    preprocessing = Preprocessing(manifest.model_schema, manifest.input_form, steps, _absent(last))
     tried = rows.some(_TRIED_ROWS)
-    found = _origins(served, preprocessing, tried.frame)
+    found = _origins(served, preprocessing, tried.frame, rows.frame)
     if found is None:
         return None, "what comes before its last step does not keep features apart, or gives no numbers"
 
@@ -177,17 +177,22 @@ def _exact(
     return attribution(held) or (None if wanted.is_firm else made), "its own add up to log-odds, not to the probability"
 
 
-def _origins(served: Served, preprocessing: Preprocessing, frame: pd.DataFrame) -> Origins | None:
+def _origins(served: Served, preprocessing: Preprocessing, frame: pd.DataFrame, every: pd.DataFrame) -> Origins | None:
     display = served.display
 
     def matrix(records: Sequence[Mapping[str, Any]]) -> Array:
         return preprocessing.matrix(served.model_rows(display.frame(records, [""] * len(records))))
 
     try:
-        places = origins(matrix, display.records(frame), display.schema)
+        places = origins(matrix, display.records(frame), display.schema, display.records(every))
     except Exception:  # a step, or the user's own code, may raise anything for a row that nobody has seen
         return None
     return None if places is None else Origins(places, len(display.columns))
+
+
+def _absent(last: Any) -> float:
+    """Tell what a step takes numbers for that a sparse matrix does not hold: for XGBoost alone they are missing."""
+    return np.nan if type(last).__module__.startswith("xgboost.") else 0.0
 
 
 def _linear(last: Any, means: Callable[[], Array]) -> LinearStep | None:

@@ -25,6 +25,7 @@ from fairlead.dashboard.explainer.precomputing import (
     Step,
     compute_rest,
     keep_one_label,
+    set_decision_trees,
     set_interactions,
     set_shap_values,
 )
@@ -54,6 +55,7 @@ class ExplainerOptions:
     interactions : compute SHAP interactions, which trees have.
     positive_class_only : of three classes and more keep the SHAP values of the positive one.
     model_output : what SHAP values of a classifier add up to; None is what is exact and cheap for the model.
+    decision_trees : have single trees told, where the model is made of some; None says nothing where it is not.
     params : of explainer.yaml: cats, cats_notencoded, labels, descriptions, units, target, index_name, pos_label. Where
         the fields above are left as they are, precision and model_output there are heeded.
     """
@@ -62,6 +64,7 @@ class ExplainerOptions:
     interactions: bool = False
     positive_class_only: bool = False
     model_output: Literal["probability", "logodds"] | None = None
+    decision_trees: bool | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -126,6 +129,9 @@ def _explained(bundle: Bundle, observed: Observed, options: ExplainerOptions, st
     if options.interactions:
         lacking = set_interactions(explainer, made, frame, lambda share: step("SHAP interactions", 0.6 + 0.2 * share))
         params.notes += [lacking] if lacking else []
+    if options.decision_trees is not False:
+        lacking = set_decision_trees(explainer, frame)
+        params.notes += [lacking] if lacking and options.decision_trees else []
     compute_rest(explainer, step)
     if options.positive_class_only:
         keep_one_label(explainer)

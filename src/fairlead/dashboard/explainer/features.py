@@ -21,7 +21,9 @@ import msgspec
 import numpy as np
 from msgspec import UNSET
 
+from fairlead.errors import DashboardError
 from fairlead.predict.tables import arrow_type
+from fairlead.predict.validate import EXPECTED
 from fairlead.schema import Feature, Schema
 
 if TYPE_CHECKING:
@@ -155,6 +157,11 @@ class Display:
         """Make the Arrow table that a predictor of the schema takes; other columns of the frame are left out.
 
         A number in a column of integers is rounded: a plot of the library's asks for such between them.
+
+        Raises
+        ------
+        DashboardError
+            When a column holds what `frame` would never put there.
         """
         import pyarrow as pa
 
@@ -218,9 +225,12 @@ def _number_array(column: pd.Series[Any], feature: Feature) -> pa.Array:
     import pyarrow as pa
 
     values = column.to_numpy()
-    if values.dtype.kind in "iu" and not feature.nullable:
+    if values.dtype.kind == "i" and not feature.nullable:
         return pa.array(values.astype(np.int64 if feature.type == "int" else np.float64))
-    numbers = values.astype(np.float64)
+    try:
+        numbers = values.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise _unfit(feature) from error
     missing = np.isnan(numbers)
     if feature.nullable:
         missing |= numbers == MISSING_NUMBER
@@ -235,8 +245,11 @@ def _word_array(column: pd.Series[Any], feature: Feature) -> pa.Array:
     import pandas as pd
     import pyarrow as pa
 
-    codes, words = pd.factorize(column.to_numpy(dtype=object))
-    meant = [_value(word, feature) for word in words]
+    try:
+        codes, words = pd.factorize(column.to_numpy(dtype=object))
+        meant = [_value(word, feature) for word in words]
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unfit(feature) from error
     if feature.type != "string":
         return pa.array(meant, arrow_type(feature.type)).take(pa.array(codes, mask=codes < 0))
     missing = np.array([value is None for value in meant] + [True])[codes]
@@ -250,3 +263,9 @@ def _value(word: str, feature: Feature) -> Any:
     if word == MISSING_WORD:
         return None
     return msgspec.convert(word, datetime) if feature.type == "datetime" else meant_text(word)
+
+
+def _unfit(feature: Feature) -> DashboardError:
+    return DashboardError(
+        f"{feature.name}: expected {EXPECTED[feature.type]}, as a dashboard shows it, got another value"
+    )

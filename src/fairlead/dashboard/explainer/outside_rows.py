@@ -5,6 +5,7 @@ Layer L3; imports numpy only, and pandas comes with the frames.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,7 +44,8 @@ def attach_rows(explainer: Any, rows: Rows) -> None:
         value = rows.y(meant_text(index))
         if value is None:
             return None
-        return np.array([float(value) if classes is None else places.get(value, places.get(label_text(value)))])
+        number = _measured(value) if classes is None else places.get(value, places.get(label_text(value)))
+        return None if number is None else np.array([number])
 
     def exists(index: str) -> bool:
         return rows.exists(meant_text(index))
@@ -51,10 +53,16 @@ def attach_rows(explainer: Any, rows: Rows) -> None:
     explainer.set_X_row_func(row)
     explainer.set_y_func(observed)
     explainer.set_index_exists_func(exists)
-    try:
-        listed = rows.indexes()
-    except DashboardError:
-        return  # the source is away; rows are looked up by name once it is back
+    listed = rows.indexes()
     if listed is not None:
         names = list(dict.fromkeys([*explainer.idxs, *map(shown_text, listed)]))
         explainer.set_index_list_func(lambda: names)
+
+
+def _measured(value: bool | float | str) -> float | None:
+    """Read what was measured; None for what is no number."""
+    try:
+        number = float(value)
+    except (OverflowError, ValueError):
+        return None
+    return number if math.isfinite(number) else None

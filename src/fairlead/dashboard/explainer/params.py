@@ -79,7 +79,7 @@ def params_of(given: Mapping[str, Any], display: Display, labels: Sequence[str] 
         return found
     if told.get("units"):
         raise DashboardError("units: a probability has none: remove it")
-    names = [shown_text(str(label)) for label in told.get("labels", labels)]
+    names = [shown_text(str(label)) for label in _list("labels", told.get("labels", list(labels)))]
     if len(names) != len(labels) or len(set(names)) != len(names):
         raise DashboardError(f"labels: expected {len(labels)} different ones, for {', '.join(labels)}, got {names}")
     kwargs |= {"labels": names, "pos_label": _pos_label(told.get("pos_label", 1), names, labels)}

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fairlead.dashboard.explainer.decision_trees import trees_of
 from fairlead.dashboard.explainer.performance import metrics
+from fairlead.dashboard.explainer.tree_columns import columns_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +51,16 @@ def set_interactions(
     else:
         explainer.set_shap_interaction_values(found[..., 0])
     explainer.interactions_should_work = True
+    return None
+
+
+def set_decision_trees(explainer: Any, frame: pd.DataFrame) -> str | None:
+    """Find out how single trees are told, or say why there are none; then the explainer has no `is_tree_explainer`."""
+    attribution = explainer._shap_explainer
+    if trees_of(attribution, frame) is None:
+        return "no decision trees: only a model whose last step is trees has them, as shap reads them"
+    explainer._tree_columns = columns_of(attribution, frame)
+    explainer.is_tree_explainer = True
     return None
 
 

@@ -33,12 +33,14 @@ class Preprocessing:
     schema : the features that reach the model.
     form : how rows are handed to it, see `bundle.manifest.Manifest`.
     steps : have `transform`; the first takes what the model took.
+    absent : what the last step takes a number for that a sparse matrix does not hold.
     """
 
-    def __init__(self, schema: Schema, form: InputForm, steps: Sequence[Any]) -> None:
+    def __init__(self, schema: Schema, form: InputForm, steps: Sequence[Any], absent: float = 0.0) -> None:
         self._schema = schema
         self._form = form
         self._steps = list(steps)
+        self._absent = absent
 
     def matrix(self, rows: Sequence[Row]) -> npt.NDArray[np.float64]:
         """Make the matrix that the last step takes: float64, shape (n_rows, n_columns).
@@ -51,7 +53,22 @@ class Preprocessing:
         batch = model_input(rows, self._schema, self._form, Encoder(self._schema))
         for step in self._steps:
             batch = step.transform(batch)
-        return np.asarray(batch.toarray() if hasattr(batch, "toarray") else batch, dtype=np.float64)
+        if not hasattr(batch, "tocoo"):
+            return np.asarray(batch, dtype=np.float64)
+        held = batch.tocoo()
+        found = np.full(held.shape, self._absent)
+        found[held.row, held.col] = held.data
+        return found
+
+    def column_names(self) -> list[str] | None:
+        """Name the columns of the matrix as the steps themselves do; None where one of them has no names."""
+        names: Any = np.array(self._schema.names, dtype=object)
+        try:
+            for step in self._steps:
+                names = step.get_feature_names_out(names)
+        except Exception:  # scikit-learn's steps raise for other names than theirs, and others have no such method
+            return None
+        return [str(name) for name in names]
 
 
 def split(model: Any) -> tuple[list[Any], Any]:
@@ -70,7 +87,9 @@ def split(model: Any) -> tuple[list[Any], Any]:
             return steps, model
 
 
-def origins(matrix: Matrix, records: Sequence[Mapping[str, Any]], schema: Schema) -> npt.NDArray[np.int64] | None:
+def origins(
+    matrix: Matrix, records: Sequence[Mapping[str, Any]], schema: Schema, every: Sequence[Mapping[str, Any]] = ()
+) -> npt.NDArray[np.int64] | None:
     """Find which feature each column of a matrix is made of, by changing one feature at a time.
 
     Parameters
@@ -78,6 +97,7 @@ def origins(matrix: Matrix, records: Sequence[Mapping[str, Any]], schema: Schema
     matrix : gives the matrix of records; raises for a record that it cannot take.
     records : a few dozen of those to be explained.
     schema : theirs.
+    every : all of those; some column may move in a rare one only.
 
     Returns
     -------
@@ -96,6 +116,11 @@ def origins(matrix: Matrix, records: Sequence[Mapping[str, Any]], schema: Schema
         if (found[moved] >= 0).any() or _differs(alone[:, moved], whole[:, moved]).any():
             return None
         found[moved] = place
+    for rare in _blocks(_moving(matrix, every, first, np.flatnonzero(found < 0))):
+        more = origins(matrix, [records[0], *rare], schema)
+        if more is None or ((more >= 0) & (found >= 0) & (more != found)).any():
+            return None
+        found = np.maximum(found, more)
     return None if _differs(whole[:, found < 0], first[:, found < 0]).any() else found
 
 
@@ -136,6 +161,24 @@ def _other_values(feature: Feature, records: Sequence[Mapping[str, Any]]) -> lis
         ]
         values += [kind(value) for value in (0, *known, *(value + 1 for value in known))]
     return values
+
+
+def _moving(
+    matrix: Matrix,
+    records: Sequence[Mapping[str, Any]],
+    first: npt.NDArray[np.float64],
+    columns: npt.NDArray[np.int64],
+) -> list[Mapping[str, Any]]:
+    """Choose for each of some columns a record that moves it, if there is one."""
+    found = []
+    for block in _blocks(records):
+        if not len(columns):
+            break
+        differs = _differs(matrix(block)[:, columns], first[:, columns])
+        moved = differs.any(axis=0)
+        found += [block[place] for place in np.unique(differs[:, moved].argmax(axis=0)).tolist()]
+        columns = columns[~moved]
+    return found
 
 
 def _blocks(values: Sequence[Any]) -> list[Sequence[Any]]:

@@ -6,15 +6,14 @@ Layer L3; imports the standard library only.
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 
-from fairlead.dashboard.logins.users import known_form
+from fairlead.dashboard.logins.users import typed_form
 from fairlead.dashboard.logins.users_file import UsersFile
-from fairlead.errors import DashboardError
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +47,16 @@ class Attempts:
         self._window_s = window_s
         self._clock = clock
 
-    def begin(self, name: str, address: str | None) -> Attempt:
+    def begin(self, name: str, address: IPv4Address | IPv6Address | None) -> Attempt:
         """Count an attempt before its password is looked at, so that many at once are not all let through.
 
         Parameters
         ----------
         name : as it was given; what no user can be called counts as one name.
-        address : the IP address it comes from, None when there is none. One of version 6 counts as its network of 64
+        address : where it comes from, None for what has no address. One of version 6 counts as its network of 64
             bits, any address of which its owner can take.
         """
-        subjects = [_subject("name", _known(name)), _subject("address", _network(address))]
+        subjects = [_subject("name", typed_form(name)), _subject("address", _network(address))]
         with self._file.writing() as connection:
             now = self._clock()
             connection.execute("DELETE FROM attempts WHERE at_s <= ?", (now - self._window_s,))
@@ -86,21 +85,10 @@ def _subject(kind: str, value: str) -> bytes:
     return hashlib.sha256(f"{kind}:{value}".encode()).digest()
 
 
-def _known(name: str) -> str:
-    try:
-        return known_form(name)
-    except DashboardError:
-        return ""
-
-
-def _network(address: str | None) -> str:
-    try:
-        found = ipaddress.ip_address(address or "")
-    except ValueError:
-        return ""
-    if isinstance(found, ipaddress.IPv4Address):
-        return str(found)
-    return str(found.ipv4_mapped or int(found) >> 64)
+def _network(address: IPv4Address | IPv6Address | None) -> str:
+    if isinstance(address, IPv6Address):
+        return str(int(address) >> 64)
+    return "" if address is None else str(address)
 
 
 def _count(connection: sqlite3.Connection, subject: bytes, now: float) -> int:

@@ -25,6 +25,7 @@ from fairlead.config import DashboardSettings
 from fairlead.dashboard.logins import secret
 from fairlead.dashboard.logins.attempts import Attempts
 from fairlead.dashboard.logins.login import Login
+from fairlead.dashboard.logins.proxies import Proxies
 from fairlead.dashboard.logins.refusals import is_page, refusal
 from fairlead.dashboard.logins.sessions import Sessions
 from fairlead.dashboard.logins.users import User, Users
@@ -39,21 +40,21 @@ class Gate:
     ----------
     users : who may come in.
     key : signs what visitors carry; the same in all workers.
-    settings : how long a session lasts, and how often a password may be wrong.
-    proxies : addresses or networks of the proxies before the server, whose word on where a request comes from counts.
+    settings : how long a session lasts, how often a password may be wrong, and which proxies are trusted.
 
     Raises
     ------
     DashboardError
-        When the users' file is missing, broken, or cannot be written to.
+        When the users' file is missing, broken, or cannot be written to, or a trusted proxy is no address.
     """
 
-    def __init__(self, users: Users, key: bytes, settings: DashboardSettings, proxies: Collection[str] = ()) -> None:
+    def __init__(self, users: Users, key: bytes, settings: DashboardSettings) -> None:
         users.file.verify()
         self._users = users
         self._attempts = Attempts(users.file, settings.max_attempts, settings.attempts_window_s)
         self._sessions = Sessions(users.file, settings.session_s)
-        self._visitors = Visitors(key, settings.session_s, proxies)
+        self._proxies = Proxies(settings.trusted_proxies)
+        self._visitors = Visitors(key, settings.session_s, self._proxies)
 
     @classmethod
     def open(cls, settings: DashboardSettings, environ: Mapping[str, str]) -> Gate | None:
@@ -77,7 +78,7 @@ class Gate:
         app : the hub, whose boards are at ``/NAME/``, also those it gets later.
         public : endpoints of the hub that are open to all, such as its probes.
         """
-        login = Login(self._users, self._attempts, self._sessions, self._visitors)
+        login = Login(self._users, self._attempts, self._sessions, self._visitors, self._proxies)
         app.register_blueprint(login.blueprint())
         is_public = login.endpoints | frozenset(public)
 
@@ -105,10 +106,11 @@ class Gate:
             if is_page() and request.method in ("GET", "HEAD"):
                 return login.send()
             return refusal(HTTPStatus.UNAUTHORIZED, "This needs a login.")
+        # Before what follows: that there is nothing for one is kept out of caches too.
+        g.fairlead_user = user
         board = _board()
         if board is not None and not user.may_see(board):
             abort(HTTPStatus.NOT_FOUND)
-        g.fairlead_user = user
         return None
 
 

@@ -19,6 +19,7 @@ from flask import Blueprint, Response, make_response, redirect, render_template,
 from flask.typing import ResponseReturnValue
 
 from fairlead.dashboard.logins.attempts import Attempts
+from fairlead.dashboard.logins.proxies import Proxies
 from fairlead.dashboard.logins.refusals import refusal
 from fairlead.dashboard.logins.sessions import Sessions
 from fairlead.dashboard.logins.users import User, Users
@@ -53,16 +54,20 @@ class Login:
     attempts : how often.
     sessions : begun and ended here.
     visitors : what their browsers carry.
+    proxies : past which they come.
     """
 
     page = f"{_NAME}.login"
     endpoints = frozenset(f"{_NAME}.{name}" for name in ("login", "try_login", "logout", "do_logout", "css"))
 
-    def __init__(self, users: Users, attempts: Attempts, sessions: Sessions, visitors: Visitors) -> None:
+    def __init__(
+        self, users: Users, attempts: Attempts, sessions: Sessions, visitors: Visitors, proxies: Proxies
+    ) -> None:
         self._users = users
         self._attempts = attempts
         self._sessions = sessions
         self._visitors = visitors
+        self._proxies = proxies
 
     def blueprint(self) -> Blueprint:
         """Make the routes."""
@@ -94,7 +99,7 @@ class Login:
         if not self._visitors.is_ours("form"):
             told = "This page was open for too long, or your browser takes no cookies. Please try again."
             return self._form(HTTPStatus.BAD_REQUEST, told)
-        address = self._visitors.address()
+        address = self._proxies.address()
         name, password = request.form.get("name", ""), request.form.get("password", "")
         attempt = self._attempts.begin(name, address)
         if attempt.wait_s > 0:

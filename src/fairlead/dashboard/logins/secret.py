@@ -38,7 +38,7 @@ def obtain(environ: Mapping[str, str], file: Path) -> bytes:
         may read it. No message repeats what stands there.
     """
     if VARIABLE in environ:
-        return _checked(os.fsencode(environ[VARIABLE]), VARIABLE, f"set another, such as {secrets.token_urlsafe(48)}")
+        return _checked(os.fsencode(environ[VARIABLE]), VARIABLE, "set another, as `openssl rand -hex 32` makes one")
     new_file.make(file, _write)
     return _checked(_read(file), str(file), "remove it, and a new one is made; people then log in again")
 

@@ -63,10 +63,10 @@ class Sessions:
             file that another program holds keeps one request waiting and not all.
         """
         now = time.monotonic()
-        if session in self._cached:
-            until, user = self._cached[session]
-            if now < until:
-                return user
+        # In one step: another thread may end the session, or clear all.
+        until, user = self._cached.get(session, (now, None))
+        if now < until:
+            return user
         if self._failed is not None and now < self._failed[0]:
             raise DashboardError(self._failed[1])
         try:

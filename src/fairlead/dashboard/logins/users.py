@@ -147,10 +147,7 @@ class Users:
 
         One hash is computed either way, so that the time does not tell which names there are.
         """
-        try:
-            known = known_form(name)
-        except DashboardError:
-            known = ""
+        known = typed_form(name)
         with self.file.reading() as connection:
             row = connection.execute("SELECT password_hash FROM users WHERE name = ?", (known,)).fetchone()
             user = _user(connection, known) if row else None
@@ -177,6 +174,14 @@ def known_form(name: str) -> str:
             "can be seen, with single spaces at most: choose another"
         )
     return known
+
+
+def typed_form(name: str) -> str:
+    """Give the known form of what somebody typed; nothing, which nobody is called, when it can be no name."""
+    try:
+        return known_form(name)
+    except DashboardError:
+        return ""
 
 
 def user_of(connection: sqlite3.Connection, name: str) -> User | None:

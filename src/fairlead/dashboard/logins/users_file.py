@@ -26,15 +26,15 @@ _TABLES = f"""
 CREATE TABLE users (
     name TEXT PRIMARY KEY, password_hash TEXT NOT NULL, role TEXT NOT NULL CHECK (role IN ('admin', 'viewer')),
     epoch TEXT NOT NULL
-) STRICT;
+);
 CREATE TABLE grants (
     name TEXT NOT NULL REFERENCES users ON DELETE CASCADE, dashboard TEXT NOT NULL, PRIMARY KEY (name, dashboard)
-) STRICT, WITHOUT ROWID;
+) WITHOUT ROWID;
 CREATE TABLE sessions (
     digest BLOB PRIMARY KEY, name TEXT NOT NULL REFERENCES users ON DELETE CASCADE, epoch TEXT NOT NULL,
     begun_s REAL NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE TABLE attempts (id INTEGER PRIMARY KEY, subject BLOB NOT NULL, at_s REAL NOT NULL) STRICT;
+) WITHOUT ROWID;
+CREATE TABLE attempts (id INTEGER PRIMARY KEY, subject BLOB NOT NULL, at_s REAL NOT NULL);
 CREATE INDEX attempts_by_subject ON attempts (subject, at_s);
 PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {_VERSION};

@@ -1,4 +1,4 @@
-"""What a visitor's browser carries and where they come from: signed cookies, tokens of forms, addresses.
+"""What a visitor's browser carries: signed cookies, and tokens of forms.
 
 Layer L3; imports flask.
 
@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import secrets
-from collections.abc import Collection
 from typing import Literal
 
 from flask import Response, request
 
-from fairlead.errors import DashboardError
+from fairlead.dashboard.logins.proxies import Proxies
 
 # A session, which lasts, or a nonce that the forms on the page for logging in belong to.
 Kind = Literal["session", "form"]
@@ -32,23 +30,13 @@ class Visitors:
     ----------
     key : signs it.
     lasts_s : seconds after which a browser drops a session.
-    proxies : addresses or networks whose ``X-Forwarded-For`` counts.
-
-    Raises
-    ------
-    DashboardError
-        When a proxy is neither an address nor a network.
+    proxies : know whether a browser speaks TLS.
     """
 
-    def __init__(self, key: bytes, lasts_s: float, proxies: Collection[str] = ()) -> None:
+    def __init__(self, key: bytes, lasts_s: float, proxies: Proxies) -> None:
         self._key = key
         self._lasts_s = lasts_s
-        try:
-            self._proxies = [ipaddress.ip_network(proxy) for proxy in proxies]
-        except ValueError as error:
-            raise DashboardError(
-                f"the proxies: expected addresses or networks such as 10.0.0.0/8, got: {error}: mend it"
-            ) from None
+        self._proxies = proxies
         # A browser sends cookies to every port of a machine: two servers there must not overwrite each other's.
         self._name = f"fairlead-{self._sign('name', 'cookies')[:8]}"
 
@@ -67,7 +55,7 @@ class Visitors:
             self._cookie(kind),
             f"{value}.{self._sign(kind, value)}",
             max_age=int(self._lasts_s) if is_session else None,
-            secure=self._is_secure(),
+            secure=self._proxies.is_secure(),
             httponly=True,
             # A link in a letter may lead to a dashboard, but a form is only ever sent from our own page.
             samesite="Lax" if is_session else "Strict",
@@ -75,7 +63,8 @@ class Visitors:
 
     def drop(self, response: Response) -> None:
         """Have the browser drop its session."""
-        response.delete_cookie(self._cookie("session"), secure=self._is_secure(), httponly=True, samesite="Lax")
+        is_secure = self._proxies.is_secure()
+        response.delete_cookie(self._cookie("session"), secure=is_secure, httponly=True, samesite="Lax")
 
     def token(self, kind: Kind, value: str) -> str:
         """Make the token for a form of a session or a nonce, which only a page of ours can know."""
@@ -89,22 +78,6 @@ class Visitors:
         value = self._carried(kind)
         return value is not None and _agree(self.token(kind, value), request.form.get("token", ""))
 
-    def address(self) -> str | None:
-        """Tell where the request comes from: the last address on its way that is none of the proxies."""
-        address = request.remote_addr
-        told = ",".join(request.headers.getlist("X-Forwarded-For")).split(",")
-        way = [part.strip() for part in told if part.strip()]
-        while way and self._is_proxy(address):
-            address = way.pop()
-        return address
-
-    def _is_proxy(self, address: str | None) -> bool:
-        try:
-            found = ipaddress.ip_address(address or "")
-        except ValueError:
-            return False
-        return any(found in proxy for proxy in self._proxies)
-
     def _carried(self, kind: Kind) -> str | None:
         carried = request.cookies.get(self._cookie(kind), "")
         if len(carried) > _MAX_COOKIE_CHARACTERS:
@@ -114,13 +87,7 @@ class Visitors:
 
     def _cookie(self, kind: Kind) -> str:
         # With the prefix, a browser takes it over TLS only, and from this very host.
-        return f"__Host-{self._name}-{kind}" if self._is_secure() else f"{self._name}-{kind}"
-
-    @staticmethod
-    def _is_secure() -> bool:
-        """Whether the browser speaks TLS. Who lies about it harms nobody else."""
-        forwarded = request.headers.get("X-Forwarded-Proto", "").split(",")[0]
-        return request.is_secure or forwarded.strip().lower() == "https"
+        return f"__Host-{self._name}-{kind}" if self._proxies.is_secure() else f"{self._name}-{kind}"
 
     def _sign(self, purpose: str, value: str) -> str:
         content = f"fairlead dashboard, {purpose}: {value}".encode(errors="replace")

@@ -24,7 +24,7 @@ _ADDRESS = "postgresql://USER@HOST/DATABASE"
 class Rows(Protocol):
     """Looks rows up by their index, in any thread.
 
-    Every method raises `DashboardError` when the source does not answer, or gives a row that the schema refuses.
+    What asks for a row raises `DashboardError` when the source does not answer, or gives one that the schema refuses.
 
     Attributes
     ----------
@@ -37,13 +37,13 @@ class Rows(Protocol):
         """Give a row by the schema's names: numbers, text, null, datetimes as RFC 3339; None when there is none."""
 
     def y(self, index: str) -> Any | None:
-        """Give what was observed, as the target's own value; None when it is not known."""
+        """Give what was observed, a number, a truth or text, as it stands there; None when it is not known."""
 
     def exists(self, index: str) -> bool:
         """Whether there is such a row."""
 
     def indexes(self) -> list[str] | None:
-        """List the indexes; None when there are too many, or they cannot be listed."""
+        """List the indexes; None when there are too many, or they cannot be listed, now or ever."""
 
     def close(self) -> None:
         """Let go of files and connections."""

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fairlead.dashboard.rows.data_file import FileTable, Wanted, check_end, facts, typed
-from fairlead.dashboard.rows.records import check_columns, index_text, plain
+from fairlead.dashboard.rows.records import check_columns, index_text, outcome
 from fairlead.errors import DashboardError, InvalidRecords
 from fairlead.extras import require
 from fairlead.predict.tables import arrow_type, checked_table
@@ -168,7 +168,7 @@ class RowsFile:
         return Chunk(
             checked.table.cast(checked_schema(self.schema)),
             [index_text(value) for value in indexes],
-            None if outcomes is None else [msgspec.json.encode(plain(value)).decode() for value in outcomes],
+            None if outcomes is None else [msgspec.json.encode(outcome(value)).decode() for value in outcomes],
             # What could not be read is null in the table, and refused once more where null is.
             dict(sorted({**checked.rejections, **found.problems}.items())),
             share,
@@ -188,15 +188,17 @@ def checked_schema(schema: Schema) -> pa.Schema:
 
 
 def _texts(column: pa.ChunkedArray) -> list[Any]:
-    """Give indexes, integers as text at once."""
-    found: list[Any] = (column.cast(pa.string()) if pa.types.is_integer(column.type) else column).to_pylist()
+    """Give indexes, integers as text at once; what is text may be marked as bytes only."""
+    kind = column.type
+    is_cast = pa.types.is_integer(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    found: list[Any] = (column.cast(pa.string()) if is_cast else column).to_pylist()
     return found
 
 
 def _read_outcome(text: Any) -> Any:
     """Read what was observed: a number or a truth where it is written as one, and ``007`` is not."""
     if not isinstance(text, str):
-        return plain(text)
+        return text
     try:
         value = msgspec.json.decode(text.lower() if text.lower() in ("true", "false") else text)
     except msgspec.DecodeError:

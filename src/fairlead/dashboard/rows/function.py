@@ -6,6 +6,7 @@ It may be of any kind: a plain one, a method, a closure, one with a cache. Layer
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
@@ -15,7 +16,7 @@ from typing import Any
 
 from fairlead.dashboard.rows.lookup import MAX_LISTED, Found
 from fairlead.dashboard.rows.options import RowsOptions
-from fairlead.dashboard.rows.records import RowMaker, index_text, plain
+from fairlead.dashboard.rows.records import RowMaker, index_text, outcome
 from fairlead.errors import DashboardError
 from fairlead.schema import Schema
 
@@ -113,6 +114,8 @@ class _Functions:
             what = "a class" if is_class else f"one of {type(found).__name__}"
             raise DashboardError(f"{source}: expected {_EXPECTED}, got {what}")
         self.row: Callable[[str], Any] = found.row if is_object else found
+        if inspect.iscoroutinefunction(self.row):
+            raise DashboardError(f"{source}: expected a function that can be called, got an async one")
         self.y: Callable[[str], Any] | None = getattr(found, "y", None) if is_object else None
         self.exists: Callable[[str], Any] | None = getattr(found, "exists", None) if is_object else None
         self.indexes: Callable[[], Iterable[Any]] | None = getattr(found, "indexes", None) if is_object else None
@@ -139,7 +142,7 @@ def _imported(name: str, folder: Path, source: str) -> ModuleType:
 
 
 def _outcome(value: Any) -> Any:
-    return plain(value.item() if hasattr(value, "item") else value)  # an array or a Series of one, too
+    return outcome(value.item() if hasattr(value, "item") else value)  # an array or a Series of one, too
 
 
 def _values(found: Any) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from fairlead.dashboard.rows.address import without_password
 from fairlead.dashboard.rows.connections import Server, state_of
 from fairlead.dashboard.rows.lookup import MAX_LISTED, Found
 from fairlead.dashboard.rows.options import RowsOptions
-from fairlead.dashboard.rows.records import RowMaker, check_columns, index_text, plain
+from fairlead.dashboard.rows.records import RowMaker, check_columns, index_text, outcome
 from fairlead.errors import DashboardError
 from fairlead.schema import Schema
 
@@ -63,7 +63,7 @@ class PostgresSource:
         if self._index is not None and not _is_written(index_text(values[self._index]), index):
             return None
         record = self._rows.record(values, self._server.shown)
-        return Found(record, _outcome(values.get(self._target)) if self._target is not None else None)
+        return Found(record, outcome(values.get(self._target)) if self._target is not None else None)
 
     def indexes(self) -> list[str] | None:
         if self._index_query is None:
@@ -120,6 +120,10 @@ def prepare_postgres(options: RowsOptions, schema: Schema) -> dict[str, Any]:
             f"{shown}: the query's answer has no column {index!r}, but {', '.join(columns)}: select it too"
         )
     check_columns(columns, schema, shown)
+    used = {name for feature in schema.features for name in (feature.name, feature.source)} | {index, options.target}
+    twice = [name for name in used if columns.count(name) > 1]
+    if twice:
+        raise DashboardError(f"{shown}: the query's answer has several columns {twice[0]!r}: select one of them")
     return {
         "kind": "postgres",
         "source": shown,
@@ -178,8 +182,3 @@ def _value(scalar: pa.Scalar) -> Any:
     value = scalar.as_py()
     is_numeric = getattr(scalar.type, "type_name", None) == "numeric"
     return Decimal(value) if is_numeric and value is not None else value
-
-
-def _outcome(value: Any) -> Any:
-    value = plain(value)
-    return float(value) if isinstance(value, Decimal) else value

@@ -107,9 +107,17 @@ def index_text(value: Any) -> str | None:
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, datetime):
-        return str(msgspec.to_builtins(value))
+    if isinstance(value, datetime):  # maybe pandas's own, of nanoseconds
+        return value.isoformat().replace("+00:00", "Z")
     return str(value)
+
+
+def outcome(value: Any) -> Any:
+    """Give what was observed as a number, a truth or text; None for all that means missing."""
+    value = plain(value)
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    return float(value) if isinstance(value, Decimal) else str(value)
 
 
 def plain(value: Any) -> Any:

@@ -20,7 +20,8 @@ from typing import IO, Protocol
 import msgspec
 
 from fairlead.dashboard.boards.trial import TIMEOUT_S, Tried, command_for
-from fairlead.dashboard.serving.shelf import Shelf, find, identity
+from fairlead.dashboard.serving.shelf import Shelf, find
+from fairlead.dashboard.store import identity
 from fairlead.errors import DashboardError
 
 LOOK_S = 1.0
@@ -116,16 +117,19 @@ class Follower:
     def turn(self) -> bool:
         """Look at the stores, and go on with what is begun; quick but for loading a store that was tried.
 
+        What the system refuses, such as another process, is told once and tried again at the next turn.
+
         Returns
         -------
         Whether what is shown, or told of it, has changed.
         """
         if self._is_hurried:
             self._is_hurried = False
-            self.close()
             self._seen.clear()
-        stores = self._find()
-        if stores is None:
+        try:
+            stores = find(self._places)
+        except (DashboardError, OSError) as error:
+            self._stay(error)
             return False
         has_changed = False
         for shown in self._shelf.all():
@@ -142,17 +146,6 @@ class Follower:
             has_changed |= self._look(name, path)
         return has_changed
 
-    def _find(self) -> dict[str, Path] | None:
-        try:
-            found = find(self._places)
-        except DashboardError as error:
-            if str(error) != self._told_wrong:
-                self._told_wrong = str(error)
-                logger.error("what is shown stays as it is: %s", error)
-            return None
-        self._told_wrong = None
-        return found
-
     def _look(self, name: str, path: Path) -> bool:
         now = identity(path)
         if name in self._seen and self._seen[name] == now:
@@ -161,8 +154,16 @@ class Follower:
             self._seen[name] = now
             self._shelf.fault(name, path, f"{path}: there is no dashboard store here any more: build it again")
             return True
-        self._trial = (name, path, now, self._begin(path))
+        try:
+            self._trial = (name, path, now, self._begin(path))
+        except OSError as error:
+            self._stay(error)
         return False
+
+    def _stay(self, error: Exception) -> None:
+        if str(error) != self._told_wrong:
+            self._told_wrong = str(error)
+            logger.error("what is shown stays as it is: %s", error)
 
     def _go_on(self, stores: dict[str, Path]) -> bool:
         assert self._trial is not None
@@ -174,7 +175,7 @@ class Follower:
         is_over, reason = trial.result()
         if not is_over:
             return False
-        self._trial = None
+        self._trial = self._told_wrong = None
         self._seen[name] = version
         if reason is not None:
             self._shelf.fault(name, path, reason)

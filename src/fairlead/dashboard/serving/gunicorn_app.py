@@ -77,6 +77,7 @@ def run(
         "preload_app": True,
         "logger_class": _Log,
         "control_socket_disable": True,
+        "forwarded_allow_ips": "",  # which proxies count is the gate's to say, and no path is anybody's
         "proc_name": "fairlead",
         # Workers tell that they live through a file, which a disk that is busy may hold up.
         "worker_tmp_dir": str(_MEMORY) if os.access(_MEMORY, os.W_OK) else None,

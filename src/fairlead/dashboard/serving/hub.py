@@ -10,6 +10,7 @@ Layer L3; imports Flask.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -19,6 +20,7 @@ from flask import Flask, Response, abort, g, jsonify, redirect, render_template,
 from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.wrappers import Response as WsgiResponse
 
+from fairlead.dashboard.serving.compression import compress
 from fairlead.dashboard.serving.shelf import PLACE, Load, Shelf, Shown, address, bring_all
 from fairlead.dashboard.trouble import Trouble
 
@@ -31,6 +33,9 @@ _PLACE_IN_JSON = PLACE.replace("/", r"\u002f").encode()  # as Dash writes it int
 _STATE = "_state"
 # Endpoints that tell nothing of what is shown.
 _PUBLIC = ("livez", "readyz", "static")
+# Those that are large; the login page is not among them, which holds a secret.
+_COMPRESSED = ("board", "static")
+_FOR_EVER = "public, max-age=31536000, immutable"
 
 _HEADERS = {
     "x-content-type-options": "nosniff",
@@ -94,6 +99,7 @@ class Hub:
             app.add_url_rule(rule, "board", self._board, methods=["GET", "POST"])
         app.register_error_handler(HTTPException, _explain)
         app.after_request(_harden)
+        app.after_request(lambda response: compress(response) if request.endpoint in _COMPRESSED else response)
         app.context_processor(lambda: {"user": g.get("fairlead_user")})
 
     def _visible(self) -> list[Shown]:
@@ -118,11 +124,11 @@ class Hub:
         if shown is None:
             abort(404)
         if rest == _STATE:
-            return jsonify(version=shown.version, trouble=_trouble(shown))
+            return jsonify(version=shown.version, notice=_notice(shown))
         if rest and not rest.startswith(_PARTS):
             abort(404)
         if shown.board is None:
-            reason = _trouble(shown)
+            reason = _reason(shown)
             if rest:
                 return jsonify(error=reason), 503
             return render_template("failed.html", name=name, reason=reason), 503, {"retry-after": "5"}
@@ -130,18 +136,17 @@ class Hub:
         answer = WsgiResponse.from_app(shown.board.server, environ)
         if not rest and answer.status_code == 200 and request.method == "GET":
             self._place(answer, shown)
-        elif "cache-control" not in answer.headers:
-            answer.headers["cache-control"] = "no-store"
+        else:
+            _let_keep(answer, rest)
         return answer
 
     def _place(self, answer: WsgiResponse, shown: Shown) -> None:
         """Write into a board's page where it is, and what there is to say about it."""
         assert shown.board is not None
         place = quote(request.script_root, safe="/") + address(shown.name)
-        trouble = _trouble(shown)
         is_one_of_many = len(self._visible()) > 1
         bar = render_template(
-            "bar.html", shown=shown, trouble=trouble, state=place + _STATE, is_one_of_many=is_one_of_many
+            "bar.html", shown=shown, notice=_notice(shown), state=place + _STATE, is_one_of_many=is_one_of_many
         )
         page = answer.get_data().replace(PLACE.encode(), place.encode()).replace(_PLACE_IN_JSON, place.encode())
         answer.set_data(page.replace(b"<body>", b"<body>" + bar.encode(), 1))
@@ -191,9 +196,9 @@ def make_hub(
 
 
 def _card(shown: Shown) -> dict[str, Any]:
-    card = {"name": shown.name, "url": url_for("board", name=shown.name), "trouble": _trouble(shown)}
+    card = {"name": shown.name, "url": url_for("board", name=shown.name)}
     if shown.board is None:
-        return {**card, "title": shown.name, "state": "not shown"}
+        return {**card, "title": shown.name, "notice": _reason(shown), "state": "not shown"}
     manifest = shown.board.store.manifest
     return {
         **card,
@@ -203,16 +208,41 @@ def _card(shown: Shown) -> dict[str, Any]:
         "rows": manifest.n_rows,
         "bundle": f"{manifest.bundle_name} {manifest.bundle_version}",
         "built_at": manifest.built_at,
-        "state": "not current" if card["trouble"] else "current",
+        "notice": _notice(shown),
+        "state": "not current" if _reason(shown) else "current",
     }
 
 
-def _trouble(shown: Shown) -> str | None:
+def _notice(shown: Shown) -> str | None:
+    """Say what people should know who look at a board: that it is not current, or that rows cannot be looked up."""
+    lines = []
+    if reason := _reason(shown):
+        lines.append(f"Not the newest: {reason}")
+    rows = shown.board.rows if shown.board is not None else None
+    if rows is not None and (trouble := rows.trouble):
+        lines.append(f"A row could not be looked up: {trouble}")
+    return "\n".join(lines) or None
+
+
+def _reason(shown: Shown) -> str | None:
     """Say why a board is not current: what this process found, or else what whoever rebuilds it left beside it."""
     if shown.trouble is not None:
         return shown.trouble
     told = Trouble.of(shown.path)
     return told.reason if told is not None else None
+
+
+def _let_keep(answer: WsgiResponse, rest: str) -> None:
+    """Have browsers keep a board's files: one whose address tells its version for ever, another until it changes."""
+    in_query = rest.startswith(("assets/", "_favicon.ico")) and not request.args.keys().isdisjoint("mv")
+    is_versioned = in_query or answer.cache_control.max_age
+    if is_versioned and answer.status_code == HTTPStatus.OK:
+        answer.headers["cache-control"] = _FOR_EVER
+    elif answer.get_etag()[0] is None:
+        answer.headers["cache-control"] = "no-store"
+    else:
+        answer.headers["cache-control"] = "no-cache"
+        answer.make_conditional(request.environ)  # Dash does not know what it named when it comes back as a weak one
 
 
 def _plain(text: str, status: int = 200) -> Response:

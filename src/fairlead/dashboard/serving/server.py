@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from fairlead.config import DashboardSettings
 from fairlead.dashboard import environment
-from fairlead.dashboard.serving.shelf import address, find, identity
-from fairlead.dashboard.store import Store
+from fairlead.dashboard.serving.shelf import address, find
+from fairlead.dashboard.store import Store, identity
 from fairlead.extras import require
 from fairlead.monitor import logs
 from fairlead.monitor.sockets import bind, listen

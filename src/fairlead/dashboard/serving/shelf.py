@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from fairlead.dashboard.store import MANIFEST, SUFFIX
+from fairlead.dashboard.store import MANIFEST, SUFFIX, identity
 from fairlead.errors import DashboardError, FairleadError
 
 if TYPE_CHECKING:
@@ -94,6 +95,9 @@ class Shelf:
             return False
         # Dash writes a fault of a page to standard output; it belongs where all else is logged.
         board.server.logger.handlers.clear()
+        if board.rows is not None:
+            # A request that is under way has the board, too: its rows are let go of with the last that has it.
+            weakref.finalize(board, board.rows.close).atexit = False
         self._shown[name] = Shown(name, path, board, version)
         return True
 
@@ -135,15 +139,6 @@ def _stores(place: Path) -> list[Path]:
     if place.is_dir() and place.suffix != SUFFIX and not (place / MANIFEST).exists():
         return sorted(manifest.parent for manifest in place.glob(f"[!.]*{SUFFIX}/{MANIFEST}"))
     return [place]
-
-
-def identity(path: Path) -> str | None:
-    """Tell a store from the one that was in its place before; None when there is none."""
-    try:
-        found = (path / MANIFEST).stat()
-    except OSError:
-        return None
-    return f"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}"
 
 
 def address(name: str) -> str:

@@ -53,7 +53,7 @@ def run(
         backlog=BACKLOG,
         connection_limit=_MAX_CONNECTIONS,
         ident=None,
-        clear_untrusted_proxy_headers=False,  # the gate heeds what a proxy says of TLS
+        clear_untrusted_proxy_headers=False,  # which proxies count is the gate's to say
     )
     stopping = False
 

@@ -1,16 +1,11 @@
 """One `fairlead score` process: its command, its beginning, and what its end means.
 
 The process yields to what answers requests, and goes with the runner, even when that is killed.
-
-Source: prctl(2); sched(7), "The autogroup feature": Linux weighs niceness within a session, so that a process of its
-own group is to stay in the runner's session.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -19,17 +14,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from fairlead.bundle.processes import end_with, yield_to_all
 from fairlead.monitor.run_directory import DIRECTORY_VARIABLE
 from fairlead.web.file_jobs.records import Job
 
-# A tenth of what others get where all want more than there is.
-_NICE = 10
-_PR_SET_PDEATHSIG = 1
 # How long a process that was told to end may take.
 GRACE_S = 3.0
 _KEPT_BYTES = 16 * 1024
 _SHOWN_CHARACTERS = 2000
-_libc = ctypes.CDLL(None)
 
 
 def score_command(job: Job, status: Path) -> list[str]:
@@ -76,14 +68,9 @@ class Scoring:
         self._written = b""
         parent = os.getpid()
 
-        def yield_to_all() -> None:
-            os.nice(_NICE)
-            with suppress(OSError):
-                Path("/proc/self/oom_score_adj").write_text("1000")
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:
-                os._exit(1)
+        def begin() -> None:
+            yield_to_all()
+            end_with(parent)
 
         self._process = subprocess.Popen(
             command,
@@ -94,7 +81,7 @@ class Scoring:
             env={name: value for name, value in os.environ.items() if name != DIRECTORY_VARIABLE},
             process_group=0,
             pass_fds=(lock,),
-            preexec_fn=yield_to_all,  # noqa: PLW1509  # the runner has one thread
+            preexec_fn=begin,  # noqa: PLW1509  # the runner has one thread
         )
         assert self._process.stderr is not None
         self.output = self._process.stderr.fileno()
