@@ -15,7 +15,12 @@ import pytest
 # a BLAS that spin while they wait take them from each other.
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
+import hypothesis
 import numpy as np
+
+# How long an example takes says nothing where many processes share two cores; CI tries the same examples every time.
+hypothesis.settings.register_profile("fairlead", deadline=None, derandomize=bool(os.environ.get("CI")))
+hypothesis.settings.load_profile("fairlead")
 
 ROOT = Path(__file__).parent.parent
 # Outside the repository: data that a clone elsewhere does not have.

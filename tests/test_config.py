@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fairlead.config import (
@@ -369,7 +369,6 @@ def test_a_missing_file_is_told_with_the_rest(tmp_path: Path) -> None:
     assert variable == "FAIRLEAD_WEB_PORT: expected a whole number from 0 to 65535, got ''"
 
 
-@settings(deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=4))
 def test_any_value_is_taken_or_refused(value: object) -> None:
     for field in FIELDS:
@@ -381,7 +380,6 @@ def test_any_value_is_taken_or_refused(value: object) -> None:
         assert not isinstance(got, float) or math.isfinite(got)
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_any_file_is_taken_or_refused(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     path = tmp_path_factory.getbasetemp() / "any.yaml"
@@ -394,7 +392,6 @@ def test_any_file_is_taken_or_refused(tmp_path_factory: pytest.TempPathFactory, 
     assert said.startswith(str(path))
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from([field.name for field in FIELDS]).map(str.upper), st.text(max_size=20)))
 def test_any_environment_is_taken_or_refused_by_name(texts: dict[str, str]) -> None:
     said = ""

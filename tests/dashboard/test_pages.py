@@ -229,22 +229,27 @@ def _look_at_every_tab(tab: Tab) -> None:
             choose(tab, "P017")
         assert_drawn(tab)
         if label == "Individual Predictions":
-            picture(tab, "contributions", height=1240)
+            picture(tab, "contributions", height=1380)
 
 
 def _ask_what_if(tab: Tab, passengers: pd.DataFrame) -> None:
     open_tab(tab, "What if...")
-    choose(tab, "P042")
     told = tab.text(PREDICTION)
-    assert float(tab.run(f"document.querySelector('{FARE}').value")) == passengers.loc["P042", "fare"]
-    tab.fill(FARE, "250.5")
+    assert fare(tab) == passengers.loc["P017", "fare"]
+    tab.fill(FARE, "90.5")
     tab.settle()
     assert tab.text(PREDICTION) != told
     picture(tab, "what-if", height=940)
-    choose(tab, "P017")
     choose(tab, "P042")
+    assert fare(tab) == passengers.loc["P042", "fare"]
+    assert tab.text(PREDICTION) != told
+    choose(tab, "P017")
     assert tab.text(PREDICTION) == told
     assert_drawn(tab)
+
+
+def fare(tab: Tab) -> float:
+    return float(tab.run(f"document.querySelector('{FARE}').value"))
 
 
 def _hear_what_happens(tab: Tab, store: Path, other: Path) -> None:

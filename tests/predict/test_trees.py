@@ -120,7 +120,7 @@ def rows_for(forest: Forest, rng: np.random.Generator, n: int) -> Array:
     return rng.choice(points, (n, len(forest.sizes)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32), n_rows=st.integers(0, 300), n_trees=st.integers(0, 12), depth=st.integers(0, 9))
 def test_walks_as_defined(seed: int, n_rows: int, n_trees: int, depth: int) -> None:
     rng = np.random.default_rng(seed)
@@ -383,7 +383,7 @@ def test_the_schema_has_to_fit() -> None:
         TreesEngine(SOUND, Schema(features=(Feature(name="x", type="float"),)), None)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, 2**32))
 def test_noise_is_refused_or_harmless(seed: int) -> None:
     rng = np.random.default_rng(seed)

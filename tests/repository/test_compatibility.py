@@ -180,7 +180,7 @@ def changes(draw: st.DrawFn) -> tuple[Schema, Schema]:
     return Schema.parse({"features": before, **rules[0]}), Schema.parse({"features": kept, **rules[1]})
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(changes(), st.data())
 def test_every_record_that_was_taken_is_taken(pair: tuple[Schema, Schema], data: st.DataObject) -> None:
     before, now = pair

@@ -246,7 +246,7 @@ EVENTS = st.one_of(
 )
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     events=st.lists(st.one_of(EVENTS.map(msgspec.json.encode), st.binary(max_size=4)), min_size=1, max_size=4),
     extra=st.sampled_from(sorted(SCHEMAS)),

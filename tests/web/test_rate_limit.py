@@ -118,7 +118,7 @@ def test_keys_do_not_disturb_each_other(path: Path | None) -> None:
         assert limits.wait_s(free) == 0.0
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.floats(50, 20000), st.integers(1, 50), st.integers(1, 400))
 def test_never_more_than_the_rate_and_the_burst(requests_per_s: float, burst: int, asked: int) -> None:
     one = key("one", requests_per_s, burst)

@@ -106,7 +106,7 @@ def test_arithmetic(steps: Any, threshold: float, rounded: bool) -> None:
     check_exact(axes, cuts, threshold)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     threshold=st.floats(-1e6, 1e6),
     shift=st.floats(-1e6, 1e6),

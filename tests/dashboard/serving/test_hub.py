@@ -53,6 +53,16 @@ def ask(client: FlaskClient, path: str, what: str) -> str:
     return said(client.post(f"{path}_dash-update-component", json=question(what)).get_json())
 
 
+def test_a_path_without_its_slash_leads_to_it_whatever_the_host(stores: Path) -> None:
+    client = make_hub(find([stores]), load=load, prefix="/why").wsgi.test_client()
+    answer = client.get("/why/titanic")
+    assert (answer.status_code, answer.headers["location"]) == (308, "/why/titanic/")
+
+
+def test_no_way_leads_up_out_of_a_board(client: FlaskClient) -> None:
+    assert client.get("/titanic/_dash-component-suites/../_dash-layout").status_code == 404
+
+
 def test_every_board_is_at_its_name_and_answers_for_itself(client: FlaskClient) -> None:
     for path, title in (("/titanic/", "Titanic"), ("/rides/", "Rides & <b>fares</b>")):
         page = client.get(path)
@@ -72,11 +82,6 @@ def test_the_index_shows_all_boards_with_names_escaped(client: FlaskClient) -> N
     assert "little 7" in page
     assert "2026-11-22T03:00:00Z" in page
     assert "explainer.joblib is not what was built" in page
-
-
-def test_a_path_without_a_slash_is_led_to_the_board(client: FlaskClient) -> None:
-    answer = client.get("/titanic")
-    assert (answer.status_code, answer.headers["location"]) == (308, "http://localhost/titanic/")
 
 
 @pytest.mark.parametrize("prefix", ["/", "/people/see-why"])

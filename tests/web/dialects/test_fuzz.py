@@ -145,7 +145,7 @@ def mutated(body: bytes, changes: list[tuple[str, int, bytes]]) -> bytes:
 
 
 @pytest.mark.parametrize("form", BODIES)
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(changes=mutations, length=st.one_of(st.none(), st.integers(-5, 2000)))
 def test_mutated_it_is_answered_too(client: Any, form: str, changes: Any, length: int | None) -> None:
     headers = {} if length is None or form != "binary" else {"inference-header-content-length": str(length)}
@@ -188,7 +188,7 @@ json_values = st.recursive(
 
 
 @pytest.mark.parametrize("form", ["json", "instances", "split", "inputs", "infer"])
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, suppress_health_check=list(HealthCheck))
 @given(value=json_values, name=st.sampled_from(["inputs", "instances", "dataframe_split", "dataframe_records"]))
 def test_any_json_is_answered(client: Any, form: str, value: Any, name: str) -> None:
     for body in (value, {name: value}):

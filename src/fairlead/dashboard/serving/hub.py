@@ -95,6 +95,8 @@ class Hub:
         app.add_url_rule("/", "index", self._index)
         app.add_url_rule("/livez", "livez", lambda: _plain("ok"))
         app.add_url_rule("/readyz", "readyz", self._ready)
+        # Werkzeug's own redirect names scheme and host, which a proxy in front may have changed.
+        app.add_url_rule("/<name>", "unslashed", lambda name: redirect(url_for("board", name=name), 308))
         for rule in ("/<name>/", "/<name>/<path:rest>"):
             app.add_url_rule(rule, "board", self._board, methods=["GET", "POST"])
         app.register_error_handler(HTTPException, _explain)
@@ -125,7 +127,7 @@ class Hub:
             abort(404)
         if rest == _STATE:
             return jsonify(version=shown.version, notice=_notice(shown))
-        if rest and not rest.startswith(_PARTS):
+        if rest and (not rest.startswith(_PARTS) or ".." in rest.split("/")):
             abort(404)
         if shown.board is None:
             reason = _reason(shown)
