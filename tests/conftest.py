@@ -104,10 +104,14 @@ _ALONE = (
     "town",
 )  # fmt: skip
 
+# Pages and examples: begun late, the last of them would be waited for alone.
+_LONG = {"test_docs.py", "test_examples.py", "test_readme.py"}
+
 
 @pytest.hookimpl(tryfirst=True)  # before xdist, which looks for the groups then
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests of one costly fixture together, for `--dist loadgroup`."""
+    """Keep tests of one costly fixture together, for `--dist loadgroup`, and begin with those that take longest."""
+    items.sort(key=lambda item: item.path.name not in _LONG)
     for item in items:
         for name in _ALONE:
             if name in getattr(item, "fixturenames", ()):

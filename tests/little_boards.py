@@ -42,7 +42,7 @@ def load(path: Path, prefix: str) -> Any:
     except (OSError, ValueError) as error:
         raise DashboardError(f"{path}: no dashboard store") from error
     if "broken" in manifest:
-        raise DashboardError(f"{path}: explainer.joblib is not what was built")
+        raise DashboardError(f"{path}: explainer.pickle is not what was built")
     if "needs" in manifest and not (path / manifest["needs"]).exists():
         raise DashboardError(f"{path}: {manifest['needs']} is missing")
     if "crashes" in manifest:

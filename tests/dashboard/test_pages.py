@@ -199,7 +199,7 @@ def _be_let_in(tab: Tab) -> None:
     tab.press("Enter")
     tab.wait("document.querySelector('#trouble') !== null")
     assert tab.text("#trouble") == "The name or the password is wrong."
-    assert tab.run("document.activeElement.id") == "password"
+    tab.wait("document.activeElement?.id === 'password'")
     picture(tab, "login", height=480, width=720)
     tab.fill("#password", PASSWORD)
     tab.press("Enter")
@@ -279,7 +279,7 @@ def test_our_own_pages_fit_and_can_be_read(site: Site, browser: Browser, look: s
         tab.wait("document.querySelector('#trouble') !== null")
         assert_readable(tab)
         log_in(tab, "captain")
-        assert "explainer.joblib" in tab.text(".card .notice")
+        assert "explainer.pickle" in tab.text(".card .notice")
         assert_readable(tab)
         for path, title in (("broken/", "broken"), ("nothing/", "Not Found")):
             tab.go(f"{site.url}/{path}")
@@ -290,6 +290,7 @@ def test_our_own_pages_fit_and_can_be_read(site: Site, browser: Browser, look: s
 
 
 def assert_readable(tab: Tab) -> None:
+    tab.wait("document.readyState === 'complete'")  # with its styles
     assert tab.run(FAINT) == []
     assert not tab.is_wider_than_seen()
 

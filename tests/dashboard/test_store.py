@@ -31,9 +31,9 @@ def test_a_store_says_what_it_is(survival_store: Path, survival_bundle: Path, pa
     assert store.name == "survival"
     assert (told.title, told.kind, told.n_rows, told.n_read) == ("Who <survived> & why", "classifier", 200, 200)
     assert (told.target, told.index_name, told.bundle_name) == ("survived", "name", "survival")
-    assert set(told.files) == {"dashboard.yaml", "explainer.joblib"}
+    assert set(told.files) == {"dashboard.yaml", "explainer.pickle"}
     assert store.inputs() == (passengers_csv, survival_bundle)
-    assert sum(told.parts.values()) == told.files["explainer.joblib"].size_bytes
+    assert sum(told.parts.values()) == told.files["explainer.pickle"].size_bytes
     assert told.settings["interactions"] == "yes"
 
 
@@ -55,10 +55,10 @@ def flip(path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda path: flip(path / "explainer.joblib"), "explainer.joblib: changed since the dashboard was built"),
+        (lambda path: flip(path / "explainer.pickle"), "explainer.pickle: changed since the dashboard was built"),
         (lambda path: flip(path / "dashboard.yaml"), "dashboard.yaml: changed since the dashboard was built"),
         (lambda path: flip(path / MANIFEST), "manifest.json: "),
-        (lambda path: (path / "explainer.joblib").unlink(), "explainer.joblib: missing from the dashboard"),
+        (lambda path: (path / "explainer.pickle").unlink(), "explainer.pickle: missing from the dashboard"),
         (lambda path: (path / "more").touch(), "more: not part of the dashboard: remove it"),
         (lambda path: flip(path / "bundle" / "MLmodel"), "MLmodel: changed since the bundle was built"),
         (lambda path: (path / "bundle" / "more").touch(), "more: not part of the bundle"),
@@ -81,10 +81,10 @@ def test_another_bundle(copy: Path, pay_bundle: Path) -> None:
 
 
 def test_a_link_in_the_place_of_a_file(copy: Path, tmp_path: Path) -> None:
-    (copy / "explainer.joblib").rename(tmp_path / "elsewhere")
-    (copy / "explainer.joblib").symlink_to(tmp_path / "elsewhere")
+    (copy / "explainer.pickle").rename(tmp_path / "elsewhere")
+    (copy / "explainer.pickle").symlink_to(tmp_path / "elsewhere")
 
-    assert "explainer.joblib: expected a file, got a link" in refused(copy)
+    assert "explainer.pickle: expected a file, got a link" in refused(copy)
 
 
 def test_a_newer_format(copy: Path) -> None:

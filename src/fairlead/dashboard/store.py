@@ -3,7 +3,7 @@
     titanic.dash/
       manifest.json     what it says about itself, with the digest of every other file and one of its own
       dashboard.yaml    options of ExplainerDashboard, in its own form
-      explainer.joblib  the explainer, which workers map into memory
+      explainer.pickle  the explainer, which workers map into memory
       bundle/           what predicts
       rows/             rows from outside, when they were in a file
 
@@ -28,7 +28,7 @@ from fairlead.schema import Kind
 SUFFIX = ".dash"
 MANIFEST = "manifest.json"
 OPTIONS = "dashboard.yaml"
-EXPLAINER = "explainer.joblib"
+EXPLAINER = "explainer.pickle"
 BUNDLE = "bundle"
 ROWS = "rows"
 FORMAT_VERSION = 1

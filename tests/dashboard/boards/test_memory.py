@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import pytest
 
+from fairlead.dashboard.boards import explainer_file
 from fairlead.dashboard.boards.memory import measure, parts_of
 from fairlead.dashboard.store import Store
 from fairlead.errors import DashboardError
@@ -18,14 +17,14 @@ class _Explainer:
         self.__dict__.update(attributes)
 
 
-def test_parts_are_what_is_written() -> None:
+def test_parts_are_what_is_written(tmp_path: Path) -> None:
     values = np.zeros((1000, 7))
     explainer = _Explainer(X=values, _shap_values_df=values.astype(np.float32), labels=["a"], _metrics=None)
-    file = io.BytesIO()
-    joblib.dump(explainer, file)
-    parts = parts_of(explainer, len(file.getvalue()))
+    explainer_file.dump(explainer, tmp_path / "file")
+    size_bytes = (tmp_path / "file").stat().st_size
+    parts = parts_of(explainer, size_bytes)
 
-    assert sum(parts.values()) == pytest.approx(len(file.getvalue()), rel=0.01)
+    assert sum(parts.values()) == pytest.approx(size_bytes, rel=0.01)
     assert parts["features"] == pytest.approx(values.nbytes, rel=0.01)
     assert parts["SHAP values"] == pytest.approx(values.nbytes / 2, rel=0.01)
     assert "metrics" not in parts
@@ -34,7 +33,7 @@ def test_parts_are_what_is_written() -> None:
 def test_a_store_and_a_worker_of_it(survival_store: Path) -> None:
     measured = measure(survival_store)
 
-    explainer = Store.open(survival_store).manifest.files["explainer.joblib"].size_bytes
+    explainer = Store.open(survival_store).manifest.files["explainer.pickle"].size_bytes
     bundle = sum(path.stat().st_size for path in (survival_store / "bundle").rglob("*") if path.is_file())
     assert measured.total == explainer + bundle
     assert measured.parts["SHAP interactions"] > measured.parts["SHAP values"]

@@ -12,9 +12,9 @@ from fairlead.errors import DashboardError
 
 def test_a_store_that_changed(survival_store: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(survival_store, tmp_path / "a.dash"))
-    (copy / "explainer.joblib").write_bytes(b"")
+    (copy / "explainer.pickle").write_bytes(b"")
 
-    with pytest.raises(DashboardError, match=r"does not work:\n  .*explainer\.joblib: changed since"):
+    with pytest.raises(DashboardError, match=r"does not work:\n  .*explainer\.pickle: changed since"):
         try_store(copy, tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
 

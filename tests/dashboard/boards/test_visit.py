@@ -10,9 +10,7 @@ from fairlead.dashboard.boards.page import Page
 from fairlead.dashboard.boards.visit import visit
 
 
-@pytest.mark.parametrize("kind", ["survival_board", "pay_board"])
-def test_every_callback_is_asked(kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    board: Board = request.getfixturevalue(kind)
+def test_every_callback_is_asked(pay_board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = set()
     real = Page._ask
 
@@ -21,11 +19,11 @@ def test_every_callback_is_asked(kind: str, request: pytest.FixtureRequest, monk
         return real(page, callback, changed)
 
     monkeypatch.setattr(Page, "_ask", noted)
-    outside = (board.store.manifest.rows or {}).get("examples", ())
-    found = visit(board, outside)
+    outside = (pay_board.store.manifest.rows or {}).get("examples", ())
+    found = visit(pay_board, outside)
 
     assert found.failed == ()
-    assert found.callbacks == len(asked) == len(board.dashboard.app.callback_map)
+    assert found.callbacks == len(asked) == len(pay_board.dashboard.app.callback_map)
 
 
 def test_what_fails_is_told(survival_board: Board, monkeypatch: pytest.MonkeyPatch) -> None:

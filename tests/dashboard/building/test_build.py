@@ -4,11 +4,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import joblib
 import pandas as pd
 import pytest
 import yaml
 
+from fairlead.dashboard.boards import explainer_file
 from fairlead.dashboard.boards.board import load_board
 from fairlead.dashboard.boards.options import read_dashboard_yaml
 from fairlead.dashboard.building import build as module
@@ -76,7 +76,7 @@ def write_options(folder: Path, **params: Any) -> None:
 
 
 def test_what_is_written_holds_no_predictor(survival_store: Path) -> None:
-    explainer = joblib.load(survival_store / "explainer.joblib", mmap_mode="r")
+    explainer = explainer_file.load(survival_store / "explainer.pickle")
 
     assert explainer.model.predictor is None
 

@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from fairlead.dashboard.building.new_store import new_store
 with new_store(Path(sys.argv[1])) as partial:
-    (partial / "explainer.joblib").write_bytes(b"half")
+    (partial / "explainer.pickle").write_bytes(b"half")
     print("begun", flush=True)
     sys.stdin.read()
 """
@@ -91,7 +91,7 @@ def test_a_full_disk(old: Path) -> None:
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
         with pytest.raises(DashboardError, match="; what was there is as it was"), new_store(old) as partial:
-            (partial / "explainer.joblib").write_bytes(bytes(2000))
+            (partial / "explainer.pickle").write_bytes(bytes(2000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
-import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,7 +23,7 @@ from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, OneHotEncod
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from fairlead.bundle.read import open_bundle
-from fairlead.dashboard.boards import layout
+from fairlead.dashboard.boards import explainer_file, layout
 from fairlead.dashboard.boards.board import Board
 from fairlead.dashboard.boards.memory import parts_of
 from fairlead.dashboard.boards.visit import visit
@@ -43,8 +42,8 @@ def explained(path: Path, sample: pd.DataFrame, y: Any, folder: Path, rows: Any 
     bundle = open_bundle(path)
     explainer = explain(bundle, observed_of(bundle, sample, y), ExplainerOptions(**options), lambda what, share: None)
     detach(explainer)
-    joblib.dump(explainer, folder / "explainer.joblib")
-    loaded = joblib.load(folder / "explainer.joblib", mmap_mode="r")
+    explainer_file.dump(explainer, folder / "explainer.pickle")
+    loaded = explainer_file.load(folder / "explainer.pickle")
     attach(loaded, load(path), rows)
     return loaded
 

@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,7 +23,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from fairlead.bundle.build import BuildOptions, build
 from fairlead.bundle.read import open_bundle
-from fairlead.dashboard.boards import layout
+from fairlead.dashboard.boards import explainer_file, layout
 from fairlead.dashboard.boards.board import Board
 from fairlead.dashboard.boards.visit import visit
 from fairlead.dashboard.explainer.attribution import Attribution, ExactAttribution
@@ -78,8 +77,8 @@ class OutsideRows:
 def _stored(explainer: Any, path: Path, folder: Path, rows: OutsideRows | None = None) -> Any:
     """Write an explainer and load it again, as a board does."""
     detach(explainer)
-    joblib.dump(explainer, folder / "explainer.joblib")
-    loaded = joblib.load(folder / "explainer.joblib", mmap_mode="r")
+    explainer_file.dump(explainer, folder / "explainer.pickle")
+    loaded = explainer_file.load(folder / "explainer.pickle")
     attach(loaded, load(path), rows)
     return loaded
 
@@ -254,26 +253,19 @@ def test_integers_are_shown_as_integers(survival: Any) -> None:
 def test_a_store_is_small_and_holds_no_predictor(survival: Any, survival_bundle: Path, tmp_path: Path) -> None:
     detach(survival)
     try:
-        joblib.dump(survival, tmp_path / "explainer.joblib")
-        loaded = joblib.load(tmp_path / "explainer.joblib", mmap_mode="r")
+        explainer_file.dump(survival, tmp_path / "explainer.pickle")
+        loaded = explainer_file.load(tmp_path / "explainer.pickle")
         assert loaded.model.predictor is None
-        assert any(isinstance(part, np.memmap) for part in _bases(loaded.get_shap_values_df().to_numpy()))
-        assert (tmp_path / "explainer.joblib").stat().st_size < 1_000_000
+        assert (tmp_path / "explainer.pickle").stat().st_size < 1_000_000
     finally:
         attach(survival, load(survival_bundle), None)
 
 
-def _bases(array: Any) -> Iterator[Any]:
-    while array is not None:
-        yield array
-        array = getattr(array, "base", None)
-
-
 def test_a_list_of_rows_from_outside_can_be_chosen_from(survival: Any, survival_bundle: Path, tmp_path: Path) -> None:
     detach(survival)
-    joblib.dump(survival, tmp_path / "explainer.joblib")
+    explainer_file.dump(survival, tmp_path / "explainer.pickle")
     attach(survival, load(survival_bundle), None)
-    loaded = joblib.load(tmp_path / "explainer.joblib")
+    loaded = explainer_file.load(tmp_path / "explainer.pickle")
     attach(loaded, load(survival_bundle), OutsideRows({"P000": {}, "<new>": {}}, listed=True))
     assert list(loaded.get_index_list()) == [*survival.idxs, "‹new›"]
 
@@ -524,13 +516,13 @@ def test_classes_of_the_users_own_module_come_back_with_the_predictor(
     explainer = _explained(path, sample, passengers["pay"])
     assert isinstance(explainer.shap_explainer, ExactAttribution)
     detach(explainer)
-    joblib.dump(explainer, tmp_path / "explainer.joblib")
+    explainer_file.dump(explainer, tmp_path / "explainer.pickle")
     monkeypatch.delitem(sys.modules, "own_steps")
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place != str(tmp_path)])
     with pytest.raises(ModuleNotFoundError):
-        joblib.load(tmp_path / "explainer.joblib")
+        explainer_file.load(tmp_path / "explainer.pickle")
     predictor = load(path)
-    loaded = joblib.load(tmp_path / "explainer.joblib")
+    loaded = explainer_file.load(tmp_path / "explainer.pickle")
     attach(loaded, predictor, None)
     typed = loaded.get_row_from_input(loaded.get_X_row("P001").iloc[0].tolist())
     assert loaded.get_contrib_df(X_row=typed).contribution.iloc[-1] == pytest.approx(loaded.preds[1])

@@ -13,6 +13,7 @@ from fairlead.dashboard.serving import following
 from fairlead.dashboard.serving.following import Follower, FollowingThread, ProcessTrial
 from fairlead.dashboard.serving.shelf import Shelf, bring_all, find
 from little_boards import Trial, load, write_store
+from load import eventually
 
 
 @pytest.fixture
@@ -128,23 +129,24 @@ def test_all_are_loaded_again_when_told_so(follower: Follower, shelf: Shelf) -> 
         assert shown.board is not before[shown.name]
 
 
+def n_following() -> int:
+    return [one.name for one in threading.enumerate()].count("fairlead-following")
+
+
 def test_a_thread_follows_in_each_process(
     shelf: Shelf, follower: Follower, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(following, "LOOK_S", 0.02)
+    before = n_following()  # of other tests
     thread = FollowingThread(follower)
     thread.ensure()
     thread.ensure()
-    names = [one.name for one in threading.enumerate()]
-    assert names.count("fairlead-following") == 1
+    assert n_following() == before + 1
     write_store(tmp_path / "one.dash", "One, again")
-    until = time.monotonic() + 20
-    while titles(shelf)["one"] != "One, again" and time.monotonic() < until:
-        time.sleep(0.02)
-    assert titles(shelf)["one"] == "One, again"
+    eventually(lambda: titles(shelf).get("one") == "One, again", 60)  # gone while it is written
     monkeypatch.setattr(os, "getpid", lambda: -1)  # as in a process forked from this one
     thread.ensure()
-    assert [one.name for one in threading.enumerate()].count("fairlead-following") == 2
+    assert n_following() == before + 2
 
 
 def test_a_process_tries_what_is_no_store(tmp_path: Path) -> None:
@@ -169,10 +171,10 @@ def test_a_store_that_is_still_copied_is_shown_once_it_is_whole(
     follower: Follower, shelf: Shelf, tmp_path: Path
 ) -> None:
     """As by ``cp -r``, which may bring the manifest first."""
-    store = write_store(tmp_path / "one.dash", "One, again", needs="explainer.joblib")
+    store = write_store(tmp_path / "one.dash", "One, again", needs="explainer.pickle")
     turns(follower)
-    assert "explainer.joblib is missing" in (shelf.get("one").trouble or "")  # type: ignore[union-attr]
-    (store / "explainer.joblib").touch()
+    assert "explainer.pickle is missing" in (shelf.get("one").trouble or "")  # type: ignore[union-attr]
+    (store / "explainer.pickle").touch()
     turns(follower)
     assert titles(shelf)["one"] == "One, again"
     assert shelf.get("one").trouble is None  # type: ignore[union-attr]

@@ -81,7 +81,7 @@ def test_the_index_shows_all_boards_with_names_escaped(client: FlaskClient) -> N
     assert "1,234 rows" in page
     assert "little 7" in page
     assert "2026-11-22T03:00:00Z" in page
-    assert "explainer.joblib is not what was built" in page
+    assert "explainer.pickle is not what was built" in page
 
 
 @pytest.mark.parametrize("prefix", ["/", "/people/see-why"])
@@ -121,7 +121,7 @@ def test_no_page_asks_the_network(client: FlaskClient) -> None:
 def test_a_board_that_cannot_be_loaded_says_why_and_others_work(client: FlaskClient) -> None:
     answer = client.get("/old/")
     assert answer.status_code == 503
-    assert "explainer.joblib is not what was built" in answer.text
+    assert "explainer.pickle is not what was built" in answer.text
     assert answer.headers["retry-after"]
     part = client.post("/old/_dash-update-component", json=question("x"))
     assert part.status_code == 503

@@ -72,8 +72,8 @@ def test_a_real_dashboard_is_shown_replaced_and_kept(survival_store: Path, pay_s
                 assert until(lambda: title() == "What they pay"), log.read_text()
                 _look_at_all(client)
                 assert until(lambda: not _mapped_but_gone(server.pid))
-                put(survival_store, place, damaged="explainer.joblib")
-                assert until(lambda: "explainer.joblib" in trouble()), log.read_text()
+                put(survival_store, place, damaged="explainer.pickle")
+                assert until(lambda: "explainer.pickle" in trouble()), log.read_text()
                 assert title() == "What they pay"
                 _look_at_all(client)
         finally:

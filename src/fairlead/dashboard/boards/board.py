@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairlead.bundle.read import open_bundle
-from fairlead.dashboard.boards import layout
+from fairlead.dashboard.boards import explainer_file, layout
 from fairlead.dashboard.boards.options import check, read_dashboard_yaml
 from fairlead.dashboard.environment import library
 from fairlead.dashboard.explainer.explain import attach
@@ -21,7 +21,6 @@ from fairlead.dashboard.explainer.features import Display
 from fairlead.dashboard.rows import Rows, open_rows
 from fairlead.dashboard.store import BUNDLE, EXPLAINER, OPTIONS, ROWS, Store, identity
 from fairlead.errors import DashboardError
-from fairlead.extras import require
 from fairlead.predict.predictor import predictor_of
 
 if TYPE_CHECKING:
@@ -114,9 +113,8 @@ def library_versions() -> dict[str, str]:
 
 def _explainer(store: Store) -> Any:
     library()
-    joblib = require("joblib", "dashboard")
     try:
-        return joblib.load(store.path / EXPLAINER, mmap_mode="r")
+        return explainer_file.load(store.path / EXPLAINER)
     except Exception as error:  # whatever a class that changed since makes of it
         now = library_versions()
         others = [

@@ -6,7 +6,6 @@ a process holds. Layer L3; run as a module it is the process that is weighed.
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import subprocess
@@ -20,9 +19,9 @@ import msgspec
 from msgspec import Struct
 
 from fairlead.bundle.disk import size_of
+from fairlead.dashboard.boards import explainer_file
 from fairlead.dashboard.store import BUNDLE, ROWS, Store
 from fairlead.errors import DashboardError
-from fairlead.extras import require
 
 # Attributes of an explainer, by what they are to people.
 _PARTS: dict[str, tuple[str, ...]] = {
@@ -96,26 +95,8 @@ def parts_of(explainer: Any, file_bytes: int) -> dict[str, int]:
 
 
 def _written(value: Any) -> int:
-    file = _Scale()
-    require("joblib", "dashboard").dump(value, file)
-    return file.n_bytes
-
-
-class _Scale(io.RawIOBase):
-    """A file that keeps nothing but its size."""
-
-    n_bytes = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        size = memoryview(data).nbytes
-        self.n_bytes += size
-        return size
-
-    def tell(self) -> int:
-        return self.n_bytes
+    pickled, arrays = explainer_file.parts(value)
+    return len(pickled) + sum(array.nbytes for array in arrays)
 
 
 def measure(path: Path) -> Measured:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fairlead.dashboard.environment import library
+from fairlead.dashboard.store import EXPLAINER
 from fairlead.dashboard.yaml_files import nearest, section
 from fairlead.errors import DashboardError
 
@@ -78,7 +79,7 @@ def yaml_of(params: Mapping[str, Any]) -> bytes:
     own = own_parameters()
     told = {key: value for key, value in params.items() if key in own}
     told["kwargs"] = {key: value for key, value in params.items() if key not in own}
-    config = {"dashboard": {"explainerfile": "explainer.joblib", "params": told}}
+    config = {"dashboard": {"explainerfile": EXPLAINER, "params": told}}
     return yaml.safe_dump(config, sort_keys=False, allow_unicode=True).encode()
 
 

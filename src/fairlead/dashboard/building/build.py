@@ -19,6 +19,7 @@ from typing import Any
 import fairlead
 from fairlead.bundle.manifest import DESCRIPTOR
 from fairlead.bundle.read import Bundle, open_bundle
+from fairlead.dashboard.boards import explainer_file
 from fairlead.dashboard.boards.board import library_versions
 from fairlead.dashboard.boards.layout import has_interactions
 from fairlead.dashboard.boards.memory import parts_of
@@ -44,7 +45,6 @@ from fairlead.dashboard.store import (
 )
 from fairlead.dashboard.trouble import Trouble
 from fairlead.errors import BundleError, DashboardError
-from fairlead.extras import require
 
 __all__ = ["Built", "DashboardOptions", "build", "rebuild"]
 
@@ -157,7 +157,7 @@ def _write(
         explainer = explain(bundle, observed, plan.explainer, step)
         step("write", 0.0)
         detach(explainer)
-        require("joblib", "dashboard").dump(explainer, partial / EXPLAINER)
+        explainer_file.dump(explainer, partial / EXPLAINER)
         parts = parts_of(explainer, (partial / EXPLAINER).stat().st_size)
     params = {"title": f"{bundle.manifest.name} {bundle.manifest.version}", "description": "", **plan.params}
     (partial / OPTIONS).write_bytes(yaml_of(params))
