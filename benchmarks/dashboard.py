@@ -65,13 +65,15 @@ app = db.flask_server()
 # The same model and data as files.
 FILES = """
 import pickle
+
+import numpy as np
 from explainerdashboard.datasets import titanic_survive
 from sklearn.ensemble import RandomForestClassifier
 
 X_train, y_train, X_test, y_test = titanic_survive()
 model = RandomForestClassifier(n_estimators=50, max_depth=5, random_state=47).fit(X_train, y_train)
 pickle.dump(model, open("model.pickle", "wb"))
-X_test.assign(Survived=y_test).rename_axis("Name").to_csv("test.csv")
+X_test.assign(Survived=np.asarray(y_test)).rename_axis("Name").to_csv("test.csv")
 """
 
 

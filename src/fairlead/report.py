@@ -127,8 +127,8 @@ def weighed(measured: Sequence[Measured], as_json: bool = False) -> str:
                 "settings": dict(one.settings),
                 "parts_bytes": dict(one.parts),
                 "total_bytes": one.total,
-                "worker_private_bytes": one.worker.private_bytes,
-                "worker_shared_bytes": one.worker.shared_bytes,
+                "loaded_bytes": one.held.loaded_bytes,
+                "worker_bytes": one.held.worker_bytes,
             }
             for one in measured
         ]
@@ -139,7 +139,8 @@ def weighed(measured: Sequence[Measured], as_json: bool = False) -> str:
     rows += [[name, *(str(one.settings.get(name, "")) for one in measured)] for name in settings]
     rows += [[part, *(size_text(one.parts.get(part, 0)) for one in measured)] for part in parts]
     rows.append(["the whole store", *(size_text(one.total) for one in measured)])
-    rows.append(["one more worker", *(size_text(one.worker.private_bytes) for one in measured)])
+    rows.append(["in memory, once", *(size_text(one.held.loaded_bytes) for one in measured)])
+    rows.append(["and in each worker", *(size_text(one.held.worker_bytes) for one in measured)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(

@@ -29,6 +29,9 @@ _stores = click.argument("stores", metavar="DASH...", nargs=-1, required=True, t
 @click.group()
 def dashboard() -> None:
     """Build, guard and show explainer dashboards: why a model predicts what it predicts."""
+    from fairlead.dashboard import environment
+
+    environment.own_process()
 
 
 dashboard.add_command(users)

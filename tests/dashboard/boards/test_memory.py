@@ -39,7 +39,8 @@ def test_a_store_and_a_worker_of_it(survival_store: Path) -> None:
     assert measured.parts["SHAP interactions"] > measured.parts["SHAP values"]
     assert 0 < measured.parts["decision trees"] < measured.parts["SHAP values"]
     assert measured.settings == {"rows": "200", "precision": "float64", "interactions": "yes", "classes": "all"}
-    assert measured.worker.private_bytes > 0
+    assert measured.held.loaded_bytes > 0
+    assert measured.held.worker_bytes > 0
 
 
 def test_what_cannot_be_weighed(tmp_path: Path) -> None:

@@ -21,6 +21,6 @@ def test_what_options_save(survival_store: Path) -> None:
     assert "SHAP interactions" not in then.parts
     # Rows, classes and bytes of each number are fewer; what rows are called is not.
     assert then.parts["SHAP values"] < now.parts["SHAP values"] / 2
-    assert then.worker.private_bytes > 0
+    assert then.held.loaded_bytes > 0
     assert "smaller: weigh" in steps
     assert Store.open(survival_store).manifest == before

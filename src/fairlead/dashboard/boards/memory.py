@@ -6,11 +6,14 @@ a process holds. Layer L3; run as a module it is the process that is weighed.
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ import msgspec
 from msgspec import Struct
 
 from fairlead.bundle.disk import size_of
+from fairlead.dashboard import environment
 from fairlead.dashboard.boards import explainer_file
 from fairlead.dashboard.store import BUNDLE, ROWS, Store
 from fairlead.errors import DashboardError
@@ -42,16 +46,16 @@ _OTHER = "names and settings"
 
 
 class Held(Struct, frozen=True):
-    """Memory of a process, in bytes.
+    """Memory of processes that show a dashboard, in bytes, beside the libraries that all dashboards share.
 
     Parameters
     ----------
-    private_bytes : of it alone: what each further worker takes.
-    shared_bytes : that others may have, too, such as mapped files.
+    loaded_bytes : what it takes to load it, once.
+    worker_bytes : what each worker takes besides that has answered for it.
     """
 
-    private_bytes: int
-    shared_bytes: int
+    loaded_bytes: int
+    worker_bytes: int
 
 
 @dataclass(frozen=True)
@@ -63,13 +67,13 @@ class Measured:
     name : of its store.
     settings : what it was built with that weighs.
     parts : bytes in the store, by part.
-    worker : what one more worker takes for this dashboard, beside the libraries that all of them share.
+    held : what it takes in memory.
     """
 
     name: str
     settings: Mapping[str, str]
     parts: Mapping[str, int]
-    worker: Held
+    held: Held
 
     @property
     def total(self) -> int:
@@ -130,30 +134,40 @@ def _weighed(path: Path) -> Held:
 
 
 def main(path: Path) -> None:
-    """Be the process that has the libraries, and begin the one that has the dashboard, too."""
-    from fairlead.dashboard.environment import library
-
+    """Be the process that has the libraries and loads the dashboard, and fork a worker that answers for it."""
+    environment.own_process()
     out = os.dup(1)
     os.dup2(2, 1)
-    library()
-    child = os.fork()
-    if child:
-        sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    environment.library()
     from fairlead.dashboard.boards.board import load_board
     from fairlead.dashboard.boards.page import Page
 
-    before = _held()
-    Page(load_board(path, "/")).open()
-    now = _held()
-    held = Held(now.private_bytes - before.private_bytes, now.shared_bytes - before.shared_bytes)
-    os.write(out, msgspec.json.encode(held))
+    settle()
+    before = _private_bytes()
+    board = load_board(path, "/")
+    Page(board).open()
+    settle()
+    loaded = _private_bytes() - before
+    child = os.fork()
+    if child:
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    Page(board).open()
+    os.write(out, msgspec.json.encode(Held(loaded, _private_bytes())))
 
 
-def _held() -> Held:
-    """Ask the kernel. Source: proc_pid_smaps_rollup(5)."""
+def settle() -> None:
+    """Give back what is free, and have the collector leave the rest alone: where it looks, workers copy pages."""
+    gc.unfreeze()
+    gc.collect()
+    with suppress(AttributeError):  # glibc only
+        ctypes.CDLL(None).malloc_trim(0)
+    gc.freeze()
+
+
+def _private_bytes() -> int:
+    """Ask the kernel for what no other process has. Source: proc_pid_smaps_rollup(5)."""
     told = dict(re.findall(r"^(\w+): +(\d+) kB$", Path("/proc/self/smaps_rollup").read_text(), re.MULTILINE))
-    private = int(told["Private_Clean"]) + int(told["Private_Dirty"])
-    return Held(private * 1024, (int(told["Rss"]) - private) * 1024)
+    return (int(told["Private_Clean"]) + int(told["Private_Dirty"])) * 1024
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from fairlead.bundle.processes import end_with
+from fairlead.dashboard import environment
 from fairlead.errors import DashboardError, FairleadError
 
 _SHOWN = 5
@@ -99,6 +100,7 @@ def _ending(code: int) -> str:
 
 def main(parent: int, path: Path, static: Path | None) -> None:
     """Be the process, as long as there is the one that asked."""
+    environment.own_process()
     end_with(parent)
     out = os.dup(1)
     os.dup2(2, 1)  # what libraries print is not the answer

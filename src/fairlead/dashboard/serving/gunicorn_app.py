@@ -9,8 +9,6 @@ Layer L3; imports gunicorn.
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import logging
 import math
 import mmap
@@ -20,7 +18,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +28,7 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import ThreadWorker
 
 from fairlead.config import DashboardSettings
+from fairlead.dashboard.boards.memory import settle
 from fairlead.dashboard.serving.following import Follower
 from fairlead.monitor.sockets import BACKLOG
 
@@ -182,7 +180,7 @@ class _Arbiter(Arbiter):  # type: ignore[misc]
         self._ended: set[int] = set()
         self._pause_s = 0.0
         self._not_before_s = 0.0
-        _settle_memory()
+        settle()
 
     def reload(self) -> None:
         """Have all stores loaded again; new workers come when that is done."""
@@ -194,7 +192,7 @@ class _Arbiter(Arbiter):  # type: ignore[misc]
 
     def manage_workers(self) -> None:
         if self._follower.turn():
-            _settle_memory()
+            settle()
             self._oldest_age = self.worker_age
         present = self._present()
         if time.monotonic() >= self._not_before_s:
@@ -238,12 +236,3 @@ class _Arbiter(Arbiter):  # type: ignore[misc]
     def halt(self, reason: str | None = None, exit_status: int = 0) -> None:
         self._follower.close()
         super().halt(reason, exit_status)
-
-
-def _settle_memory() -> None:
-    """Give back what is free, and have the collector leave the rest alone: where it looks, workers copy pages."""
-    gc.unfreeze()
-    gc.collect()
-    with suppress(AttributeError):  # glibc only
-        ctypes.CDLL(None).malloc_trim(0)
-    gc.freeze()
