@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -32,6 +34,35 @@ def test_copies_write_at_the_same_time(tmp_path: Path) -> None:
     assert all(copies[0].get("one", f"p{n}") is not None for n in range(8))
     for one in copies:
         one.close()
+
+
+OPENING = """
+import os, sys
+from pathlib import Path
+from fairlead.stream.checkpoints import SqliteCheckpoints
+
+failed = 0
+for turn in range(60):
+    reading, writing = os.pipe()
+    copies = []
+    for _ in range(5):
+        if pid := os.fork():
+            copies.append(pid)
+            continue
+        os.close(writing)
+        os.read(reading, 1)  # until all are there
+        SqliteCheckpoints(Path(sys.argv[1]) / f"{turn}.db").close()
+        os._exit(0)
+    os.close(writing)
+    os.close(reading)
+    failed += sum(os.waitpid(pid, 0)[1] != 0 for pid in copies)
+print(failed)
+"""
+
+
+def test_copies_that_begin_at_the_same_time_make_one_file(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", OPENING, tmp_path], capture_output=True, text=True, check=False)
+    assert done.stdout == "0\n", done.stderr[-2000:]
 
 
 def test_a_file_that_another_one_holds_may_be_free_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

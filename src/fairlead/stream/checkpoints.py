@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from fairlead.errors import BrokerError, BrokerUnavailable
 
 _BUSY_S = 10.0
+_PAUSE_S = 0.02
 # What another try may find mended.
 _PASSING = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 _TABLE = """
@@ -43,10 +45,22 @@ class SqliteFile:
         try:
             # What a loss of power takes is done again: the file stays whole, and at worst is a little behind.
             for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL", table):
-                self.run(statement)
+                self._wait_for(statement)
         except BrokerError:
             self.close()
             raise
+
+    def _wait_for(self, statement: str) -> None:
+        """Run a statement once others who open the file are done: on its way to WAL SQLite itself waits for nobody."""
+        until_s = time.monotonic() + _BUSY_S
+        while True:
+            try:
+                self.run(statement)
+                return
+            except BrokerUnavailable:
+                if time.monotonic() > until_s:
+                    raise
+            time.sleep(_PAUSE_S)
 
     def run(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Run a statement, and give its rows.
