@@ -32,7 +32,7 @@ def test_a_store_says_what_it_is(survival_store: Path, survival_bundle: Path, pa
     assert (told.title, told.kind, told.n_rows, told.n_read) == ("Who <survived> & why", "classifier", 200, 200)
     assert (told.target, told.index_name, told.bundle_name) == ("survived", "name", "survival")
     assert set(told.files) == {"dashboard.yaml", "explainer.pickle"}
-    assert store.inputs() == (passengers_csv, survival_bundle)
+    assert store.manifest.inputs == (str(passengers_csv), str(survival_bundle))
     assert sum(told.parts.values()) == told.files["explainer.pickle"].size_bytes
     assert told.settings["interactions"] == "yes"
 

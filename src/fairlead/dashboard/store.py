@@ -151,10 +151,6 @@ class Store:
             raise DashboardError(f"{path / MANIFEST}: cannot be read: {error.strerror}") from error
         return cls(path, decode_manifest(data, str(path / MANIFEST)))
 
-    def inputs(self) -> tuple[Path, ...]:
-        """Give the files and directories that it was made of."""
-        return tuple(map(Path, self.manifest.inputs))
-
     def verify(self) -> None:
         """Read every file, and compare it with what was built.
 

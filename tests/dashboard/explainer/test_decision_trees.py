@@ -54,7 +54,7 @@ def board_of(explainer: Any, **params: Any) -> Board:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as a board does
         dashboard = layout.make(explainer, params, "/trees/", features, is_listed=False)
-    return Board("trees", "", "", None, dashboard.app.server, explainer, dashboard)  # type: ignore[arg-type]  # no store
+    return Board("trees", "", "", None, dashboard.app.server, explainer, dashboard)  # no store
 
 
 def told(explainer: Any, index: str, tree: int = 0, **of: Any) -> list[tuple[str, str, str, str]]:

@@ -93,7 +93,7 @@ def _dashboard(explainer: Any, **options: Any) -> Any:
 
 def _visited(explainer: Any, outside: tuple[str, ...] = (), **options: Any) -> tuple[str, ...]:
     dashboard = _dashboard(explainer, **options)
-    board = Board("odd", "", "", None, dashboard.app.server, explainer, dashboard)  # type: ignore[arg-type]
+    board = Board("odd", "", "", None, dashboard.app.server, explainer, dashboard)
     return visit(board, outside).failed
 
 
@@ -175,7 +175,7 @@ def test_what_is_no_number_was_not_measured(value: Any, number: float | None, pa
 
 def test_a_row_that_goes_away_is_told(survival: Any) -> None:
     rows = OutsideRows({"here": {}})
-    rows.record = lambda index: None  # type: ignore[method-assign]
+    rows.record = lambda index: None
     with _looked_up_in(rows, survival), pytest.raises(DashboardError, match="here: this row was there"):
         survival.get_X_row("here")
 
@@ -278,11 +278,11 @@ def test_another_model_cannot_take_the_place(survival: Any, pay_bundle: Path) ->
 def test_two_builds_give_the_same(survival_bundle: Path, passengers: pd.DataFrame) -> None:
     sample = _sample(survival_bundle, passengers).head(60)
     np.random.seed(1)
-    state = np.random.get_state()[1].tolist()  # type: ignore[index]
+    state = np.random.get_state()[1].tolist()
     one, two = (_explained(survival_bundle, sample, passengers["survived"].head(60)) for _ in range(2))
     assert one.get_permutation_importances_df().equals(two.get_permutation_importances_df())
     assert one.get_shap_values_df().equals(two.get_shap_values_df())
-    assert np.random.get_state()[1].tolist() == state  # type: ignore[index]
+    assert np.random.get_state()[1].tolist() == state
 
 
 def test_progress_is_told(survival_bundle: Path, passengers: pd.DataFrame) -> None:
@@ -311,7 +311,7 @@ def pay(pay_bundle: Path, passengers: pd.DataFrame, tmp_path_factory: pytest.Tem
 def test_a_regression_shows_the_predictors_number(pay: Any, pay_bundle: Path, passengers: pd.DataFrame) -> None:
     answers = load(pay_bundle).run(records_of(_sample(pay_bundle, passengers))).predictions
     for place, index in ((3, "P003"), (199, "P199")):
-        wanted = answers[place]["prediction"]  # type: ignore[index]
+        wanted = answers[place]["prediction"]
         assert pay.get_contrib_df(index).contribution.iloc[-1] == pytest.approx(wanted, rel=1e-9)
         assert pay.prediction_result_df(index, round=9)["Pay"][0] == f"{wanted:.9f} kr"
     assert pay.get_y("P199") == 1.0
@@ -468,8 +468,8 @@ def test_datetimes_and_bools_that_may_be_missing(prepared_homes: Path, tmp_path:
     explainer = explain(bundle, observed, ExplainerOptions(), _silent)
     explainer = _stored(explainer, prepared_homes, tmp_path)
     answers = load(prepared_homes).run(records).predictions
-    assert explainer.preds.tolist() == [answer["prediction"] for answer in answers]  # type: ignore[index]
-    assert explainer.get_contrib_df("4").contribution.iloc[-1] == pytest.approx(answers[4]["prediction"])  # type: ignore[index]
+    assert explainer.preds.tolist() == [answer["prediction"] for answer in answers]
+    assert explainer.get_contrib_df("4").contribution.iloc[-1] == pytest.approx(answers[4]["prediction"])
     assert explainer.categorical_dict["ok"] == ["false", "missing", "true"]
     typed = explainer.get_row_from_input(explainer.get_X_row("4", merge=True).iloc[0].tolist())
     assert explainer.model.display.records(typed) == [records[4]]

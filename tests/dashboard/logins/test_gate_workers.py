@@ -159,7 +159,7 @@ def test_a_logout_and_a_removal_count_in_both(server: Server) -> None:
         ask = lambda cookies=cookies: server.ask("GET", "/one/_dash-layout", cookies=cookies)  # noqa: E731
         assert server.of_both(ask) == {200}
         end(server)
-        until(lambda ask=ask: server.of_both(ask) == {401})  # type: ignore[misc]
+        until(lambda ask=ask: server.of_both(ask) == {401})
         server.users.set_password("bob", PASSWORD)
         assert server.of_both(ask) == {401}
     server.users.remove("bob")

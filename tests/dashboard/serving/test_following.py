@@ -65,7 +65,7 @@ def test_a_broken_store_leaves_what_is_shown_and_says_why(follower: Follower, sh
     write_store(tmp_path / "one.dash", "One, mended")
     turns(follower)
     assert titles(shelf)["one"] == "One, mended"
-    assert shelf.get("one").trouble is None  # type: ignore[union-attr]
+    assert shelf.get("one").trouble is None
 
 
 def test_a_store_that_was_broken_at_first_comes_when_it_is_mended(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_store_that_is_taken_away_stays_up_where_it_was_named(tmp_path: Path) 
     assert "no dashboard store here any more" in (shown.trouble or "")
     (tmp_path / "aside").rename(store)
     turns(follower)
-    assert shelf.get("one").trouble is None  # type: ignore[union-attr]
+    assert shelf.get("one").trouble is None
 
 
 def test_stores_come_and_go_in_a_folder(follower: Follower, shelf: Shelf, tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_store_replaced_while_it_is_tried_is_tried_again(follower: Follower, s
     write_store(tmp_path / "one.dash", "One, third")
     turns(follower)
     assert titles(shelf)["one"] == "One, third"
-    assert shelf.get("one").trouble is None  # type: ignore[union-attr]
+    assert shelf.get("one").trouble is None
 
 
 def test_all_are_loaded_again_when_told_so(follower: Follower, shelf: Shelf) -> None:
@@ -173,19 +173,19 @@ def test_a_store_that_is_still_copied_is_shown_once_it_is_whole(
     """As by ``cp -r``, which may bring the manifest first."""
     store = write_store(tmp_path / "one.dash", "One, again", needs="explainer.pickle")
     turns(follower)
-    assert "explainer.pickle is missing" in (shelf.get("one").trouble or "")  # type: ignore[union-attr]
+    assert "explainer.pickle is missing" in (shelf.get("one").trouble or "")
     (store / "explainer.pickle").touch()
     turns(follower)
     assert titles(shelf)["one"] == "One, again"
-    assert shelf.get("one").trouble is None  # type: ignore[union-attr]
+    assert shelf.get("one").trouble is None
 
 
 def test_being_told_all_the_time_to_load_again_does_not_keep_it_from_that(follower: Follower, shelf: Shelf) -> None:
-    before = shelf.get("one").board  # type: ignore[union-attr]
+    before = shelf.get("one").board
     for _ in range(10):
         follower.hurry()
         follower.turn()
-    assert shelf.get("one").board is not before  # type: ignore[union-attr]
+    assert shelf.get("one").board is not before
 
 
 def test_what_the_system_refuses_is_tried_again(shelf: Shelf, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -226,8 +226,8 @@ def test_rows_that_cannot_be_looked_up_are_told(stores: Path) -> None:
         "A row could not be looked up: postgresql://db: <away>"
     )
     assert "looked up: postgresql://db: &lt;away&gt;" in client.get("/titanic/").text
-    board = hub.shelf.get("titanic").board  # type: ignore[union-attr]
-    board.rows.trouble = None  # type: ignore[union-attr]
+    board = hub.shelf.get("titanic").board
+    board.rows.trouble = None
     assert client.get("/titanic/_state").get_json()["notice"] is None
 
 
@@ -235,7 +235,7 @@ def test_rows_that_cannot_be_looked_up_are_told(stores: Path) -> None:
 def test_rows_are_closed_once_nobody_asks_the_board_any_more(stores: Path, is_dropped: bool) -> None:
     write_store(stores / "titanic.dash", "Titanic", rows=None)
     hub = make_hub(find([stores]), load=load)
-    rows: Any = hub.shelf.get("titanic").board.rows  # type: ignore[union-attr]
+    rows: Any = hub.shelf.get("titanic").board.rows
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(ask, hub.wsgi.test_client(), "/titanic/", "sleep 0.5")
         eventually(lambda: rows.n_asked == 1)

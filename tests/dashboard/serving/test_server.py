@@ -244,7 +244,7 @@ def test_workers_that_die_are_replaced(stores: tuple[Path, Path], tmp_path: Path
             before = server.workers()
             for pid in before:
                 os.kill(pid, signal.SIGKILL)
-            assert until(lambda before=before: len(set(server.workers()) - set(before)) == 2)  # type: ignore[misc]
+            assert until(lambda before=before: len(set(server.workers()) - set(before)) == 2)
             assert server.ask("one").startswith("One: x")
         assert server.stop() == 0
 

@@ -56,14 +56,12 @@ class Board:
     rows: Rows | None = None
 
 
-def load_board(path: Path, prefix: str, verify: bool = True) -> Board:
-    """Load a dashboard from its store; one at a time in a process.
+def load_board(path: Path, prefix: str) -> Board:
+    """Load a dashboard from its store, once every file was compared with what was built; one at a time in a process.
 
     Parameters
     ----------
     prefix : the path under which it is reached, with slashes at both ends.
-    verify : read every file and compare it with what was built, before anything of it runs; not needed by whoever has
-        just done so.
 
     Raises
     ------
@@ -73,7 +71,7 @@ def load_board(path: Path, prefix: str, verify: bool = True) -> Board:
     for _ in range(_TRIES - 1):
         before = identity(path)
         try:
-            board = _load(path, prefix, verify)
+            board = _load(path, prefix)
         except Exception:
             if identity(path) == before:
                 raise
@@ -81,13 +79,12 @@ def load_board(path: Path, prefix: str, verify: bool = True) -> Board:
             if identity(path) == before:
                 return board
         # Another store has come into its place meanwhile.
-    return _load(path, prefix, verify)
+    return _load(path, prefix)
 
 
-def _load(path: Path, prefix: str, verify: bool) -> Board:
+def _load(path: Path, prefix: str) -> Board:
     store = Store.open(path)
-    if verify:
-        store.verify()
+    store.verify()
     params = check(read_dashboard_yaml(store.path / OPTIONS), str(store.path / OPTIONS)).params
     bundle = open_bundle(store.path / BUNDLE)
     schema = bundle.manifest.schema

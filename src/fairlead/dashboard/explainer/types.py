@@ -17,7 +17,7 @@ from fairlead.errors import FairleadError
 library()
 
 from dash.exceptions import PreventUpdate  # noqa: E402 -- the environment comes first
-from explainerdashboard.explainers import ClassifierExplainer, RegressionExplainer  # noqa: E402
+from explainerdashboard.explainers import ClassifierExplainer, RegressionExplainer  # noqa: E402 -- as above
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +77,7 @@ class _OfFeatures:
         flat = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], list | tuple) else inputs
         if any(value is None or value == "" for value in flat):
             raise PreventUpdate
-        row = super().get_row_from_input(inputs, ranked_by_shap)  # type: ignore[misc]
+        row = super().get_row_from_input(inputs, ranked_by_shap)  # type: ignore[misc]  # the other base has it
         try:
             self.model.outputs(row)
         except FairleadError as error:
@@ -85,7 +85,7 @@ class _OfFeatures:
         for column in self.model.display.whole():
             if not float(row[column].iloc[0]).is_integer():
                 raise PreventUpdate
-        return super().get_row_from_input(inputs, ranked_by_shap, True) if return_merged else row  # type: ignore[misc]
+        return super().get_row_from_input(inputs, ranked_by_shap, True) if return_merged else row  # type: ignore[misc]  # the other base has it
 
     def pdp_df(self, col: str, *args: Any, sample: Any = 500, n_grid_points: Any = 10, **kwargs: Any) -> pd.DataFrame:
         """Bound what is asked, and give integers as integers."""
@@ -96,7 +96,7 @@ class _OfFeatures:
         sample, points = (
             max(2, min(int(asked), most)) for asked, most in ((sample, _MOST_SAMPLED), (n_grid_points, _MOST_POINTS))
         )
-        found: pd.DataFrame = super().pdp_df(col, *args, sample=sample, n_grid_points=points, **kwargs)  # type: ignore[misc]
+        found: pd.DataFrame = super().pdp_df(col, *args, sample=sample, n_grid_points=points, **kwargs)  # type: ignore[misc]  # the other base has it
         if col not in self.model.display.whole():
             return found
         found.columns = [round(float(value)) for value in found.columns]  # as `Display.table` did
@@ -108,11 +108,11 @@ class _OfFeatures:
         """Leave out an index of a row from outside, which is in no sample."""
         if isinstance(include_index, str) and include_index not in self.idxs:
             include_index = None
-        return super().get_idx_sample(sample_size, include_index, *args, **kwargs)  # type: ignore[misc]
+        return super().get_idx_sample(sample_size, include_index, *args, **kwargs)  # type: ignore[misc]  # the other base has it
 
     def top_shap_interactions(self, col: str, topx: int | None = None, pos_label: Any = None) -> list[str]:
         """Give an only feature twice: the library looks at the second."""
-        found: list[str] = super().top_shap_interactions(col, topx=topx, pos_label=pos_label)  # type: ignore[misc]
+        found: list[str] = super().top_shap_interactions(col, topx=topx, pos_label=pos_label)  # type: ignore[misc]  # the other base has it
         return found if len(found) > 1 else found * 2
 
     @property
@@ -196,9 +196,9 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and value >= 1
 
 
-class FeatureClassifier(_OfFeatures, ClassifierExplainer):  # type: ignore[misc]
+class FeatureClassifier(_OfFeatures, ClassifierExplainer):  # type: ignore[misc]  # has no types
     """Explains a classifier."""
 
 
-class FeatureRegression(_OfFeatures, RegressionExplainer):  # type: ignore[misc]
+class FeatureRegression(_OfFeatures, RegressionExplainer):  # type: ignore[misc]  # has no types
     """Explains a regression."""

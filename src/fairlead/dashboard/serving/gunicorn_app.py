@@ -83,7 +83,7 @@ def run(
     _Arbiter(_Application(app, options), follower, on_started).run()
 
 
-class _Log(Logger):  # type: ignore[misc]
+class _Log(Logger):  # type: ignore[misc]  # gunicorn has no types
     """Has gunicorn's words go where fairlead's own go."""
 
     def setup(self, cfg: Any) -> None:
@@ -92,7 +92,7 @@ class _Log(Logger):  # type: ignore[misc]
         self.error_log.setLevel(logging.WARNING)
 
 
-class _Application(BaseApplication):  # type: ignore[misc]
+class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     def __init__(self, app: Any, options: dict[str, Any]) -> None:
         self._app = app
         self._options = options
@@ -106,7 +106,7 @@ class _Application(BaseApplication):  # type: ignore[misc]
         return self._app
 
 
-class _Worker(ThreadWorker):  # type: ignore[misc]
+class _Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """A worker that says when it takes requests, and comes to an end in time."""
 
     alive: bool
@@ -163,7 +163,7 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
         super().wait_for_and_dispatch_events(timeout)
 
 
-class _Arbiter(Arbiter):  # type: ignore[misc]
+class _Arbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
     """The parent: keeps workers of the present generation, and ends those before when these are up.
 
     Parameters

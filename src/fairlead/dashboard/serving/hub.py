@@ -88,7 +88,7 @@ class Hub:
             gate.guard(self.wsgi, public=_PUBLIC)
         self._add_routes()
         if prefix.strip("/"):
-            self.wsgi.wsgi_app = _Prefixed(self.wsgi.wsgi_app, prefix)  # type: ignore[method-assign]
+            self.wsgi.wsgi_app = _Prefixed(self.wsgi.wsgi_app, prefix)  # type: ignore[method-assign]  # Flask's own way to wrap
 
     def _add_routes(self) -> None:
         app = self.wsgi
