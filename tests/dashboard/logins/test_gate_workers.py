@@ -156,7 +156,7 @@ def test_a_logout_and_a_removal_count_in_both(server: Server) -> None:
     for end in (log_out, lambda server: server.users.set_password("bob", "something else")):
         assert server.log_in("bob") == 303
         cookies = server.cookies
-        ask = lambda cookies=cookies: server.ask("GET", "/one/_dash-layout", cookies=cookies)  # noqa: E731
+        ask = lambda cookies=cookies: server.ask("GET", "/one/_dash-layout", cookies=cookies)  # noqa: E731  # it keeps the cookies of its turn
         assert server.of_both(ask) == {200}
         end(server)
         until(lambda ask=ask: server.of_both(ask) == {401})
